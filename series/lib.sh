@@ -101,3 +101,26 @@ free_space()
 	have=$(df -Pm "$1" | awk 'NR == 2 { print $4 }')
 	[ "$have" -ge "$2" ] || die "$3 takes $2 MiB in $1 and $have are free; make room"
 }
+
+# tree_version DIR: "5.10.262", as the Makefile of a kernel tree says; fails
+# when DIR is no kernel tree.
+tree_version()
+{
+	[ -f "$1/Makefile" ] || return 1
+	awk '$2 == "=" && $1 ~ /^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)$/ && !($1 in v) { v[$1] = $3 }
+	     /^[a-z].*:/ { exit }
+	     END {
+		if (v["VERSION"] !~ /^[0-9]+$/ || v["PATCHLEVEL"] !~ /^[0-9]+$/)
+			exit 1
+		s = v["VERSION"] "." v["PATCHLEVEL"]
+		if (v["SUBLEVEL"] > 0)
+			s = s "." v["SUBLEVEL"]
+		print s v["EXTRAVERSION"]
+	     }' "$1/Makefile"
+}
+
+# same_sum FILE SHA256
+same_sum()
+{
+	[ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
+}
