@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Shared by the break_cow tests and the umap evictor, see break_cow_util.h:
+ * the ways in which the kernel is made to read user memory.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <linux/aio_abi.h>
+#include <linux/io_uring.h>
+
+#include "break_cow_util.h"
+
+#ifndef SYS_io_uring_setup
+#define SYS_io_uring_setup	425
+#define SYS_io_uring_enter	426
+#endif
+
+/* What a thread keeps from one call to the next; nothing of it survives fork */
+struct bc_io {
+	pid_t pid;
+	aio_context_t aio;
+	int uring;
+	unsigned int *sq_tail, *sq_mask, *sq_array, *cq_head, *cq_tail, *cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+	int pipe[2];
+	int proc_mem;
+	char *bounce;
+	size_t bounce_len;
+};
+
+static __thread struct bc_io bc_io;
+
+static struct bc_io *bc_io_get(void)
+{
+	if (bc_io.pid != getpid()) {
+		memset(&bc_io, 0, sizeof(bc_io));
+		bc_io.pid = getpid();
+		bc_io.uring = -1;
+		bc_io.pipe[0] = -1;
+		bc_io.proc_mem = -1;
+	}
+	return &bc_io;
+}
+
+static char *bc_bounce(struct bc_io *io, size_t len)
+{
+	if (io->bounce_len < len) {
+		if (io->bounce)
+			munmap(io->bounce, io->bounce_len);
+		io->bounce_len = 0;
+		io->bounce = mmap(NULL, len, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (io->bounce == MAP_FAILED) {
+			io->bounce = NULL;
+			return NULL;
+		}
+		io->bounce_len = len;
+	}
+	return io->bounce;
+}
+
+static int way_write(const void *addr, size_t len, int fd, off_t off)
+{
+	ssize_t n;
+
+	while (len) {
+		n = pwrite(fd, addr, len, off);
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		addr = (const char *)addr + n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int way_aio(const void *addr, size_t len, int fd, off_t off)
+{
+	struct bc_io *io = bc_io_get();
+	struct io_event event;
+	struct iocb cb = {
+		.aio_lio_opcode = IOCB_CMD_PWRITE,
+		.aio_fildes = fd,
+		.aio_buf = (uintptr_t)addr,
+		.aio_nbytes = len,
+		.aio_offset = off,
+	}, *cbs = &cb;
+
+	if (!io->aio && syscall(SYS_io_setup, 4, &io->aio))
+		return -errno;
+	if (syscall(SYS_io_submit, io->aio, 1, &cbs) != 1)
+		return -errno;
+	while (syscall(SYS_io_getevents, io->aio, 1, 1, &event, NULL) != 1)
+		if (errno != EINTR)
+			return -errno;
+	if (event.res < 0)
+		return event.res;
+	return (size_t)event.res == len ? 0 : -EIO;
+}
+
+static void *bc_uring_map(int fd, size_t len, off_t off)
+{
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_POPULATE, fd, off);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
+static int bc_uring_setup(struct bc_io *io)
+{
+	struct io_uring_params p = { 0 };
+	char *sq, *cq;
+	int fd;
+
+	fd = syscall(SYS_io_uring_setup, 4, &p);
+	if (fd < 0)
+		return -errno;
+	sq = bc_uring_map(fd, p.sq_off.array + p.sq_entries * sizeof(unsigned int),
+			  IORING_OFF_SQ_RING);
+	cq = bc_uring_map(fd, p.cq_off.cqes + p.cq_entries * sizeof(*io->cqes),
+			  IORING_OFF_CQ_RING);
+	io->sqes = bc_uring_map(fd, p.sq_entries * sizeof(*io->sqes),
+				IORING_OFF_SQES);
+	if (!sq || !cq || !io->sqes) {
+		close(fd);
+		return -ENOMEM;
+	}
+	io->sq_tail = (unsigned int *)(sq + p.sq_off.tail);
+	io->sq_mask = (unsigned int *)(sq + p.sq_off.ring_mask);
+	io->sq_array = (unsigned int *)(sq + p.sq_off.array);
+	io->cq_head = (unsigned int *)(cq + p.cq_off.head);
+	io->cq_tail = (unsigned int *)(cq + p.cq_off.tail);
+	io->cq_mask = (unsigned int *)(cq + p.cq_off.ring_mask);
+	io->cqes = (struct io_uring_cqe *)(cq + p.cq_off.cqes);
+	io->uring = fd;
+	return 0;
+}
+
+static int way_uring(const void *addr, size_t len, int fd, off_t off)
+{
+	struct iovec iov = { .iov_base = (void *)addr, .iov_len = len };
+	struct bc_io *io = bc_io_get();
+	unsigned int tail, head, at;
+	int ret;
+
+	if (io->uring < 0) {
+		ret = bc_uring_setup(io);
+		if (ret)
+			return ret;
+	}
+	tail = *io->sq_tail;
+	at = tail & *io->sq_mask;
+	memset(&io->sqes[at], 0, sizeof(io->sqes[at]));
+	io->sqes[at].opcode = IORING_OP_WRITEV;
+	io->sqes[at].fd = fd;
+	io->sqes[at].off = off;
+	io->sqes[at].addr = (uintptr_t)&iov;
+	io->sqes[at].len = 1;
+	io->sq_array[at] = at;
+	__atomic_store_n(io->sq_tail, tail + 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, io->uring, 1, 0, 0, NULL, 0) != 1)
+		return -errno;
+	head = *io->cq_head;
+	while (head == __atomic_load_n(io->cq_tail, __ATOMIC_ACQUIRE))
+		if (syscall(SYS_io_uring_enter, io->uring, 0, 1,
+			    IORING_ENTER_GETEVENTS, NULL, 0) < 0 &&
+		    errno != EINTR)
+			return -errno;
+	ret = io->cqes[head & *io->cq_mask].res;
+	__atomic_store_n(io->cq_head, head + 1, __ATOMIC_RELEASE);
+	if (ret < 0)
+		return ret;
+	return (size_t)ret == len ? 0 : -EIO;
+}
+
+static int way_vmsplice(const void *addr, size_t len, int fd, off_t off)
+{
+	struct bc_io *io = bc_io_get();
+	loff_t to = off;
+	ssize_t in, out;
+
+	if (io->pipe[0] < 0 && pipe2(io->pipe, O_CLOEXEC))
+		return -errno;
+	while (len) {
+		/* No more than the pipe holds, or it would wait for us. */
+		struct iovec iov = {
+			.iov_base = (void *)addr,
+			.iov_len = len,
+		};
+		size_t max = fcntl(io->pipe[0], F_GETPIPE_SZ);
+
+		if (iov.iov_len > max)
+			iov.iov_len = max;
+		in = vmsplice(io->pipe[1], &iov, 1, 0);
+		if (in <= 0)
+			return in < 0 ? -errno : -EIO;
+		addr = (const char *)addr + in;
+		len -= in;
+		while (in) {
+			out = splice(io->pipe[0], NULL, fd, &to, in, 0);
+			if (out <= 0)
+				return out < 0 ? -errno : -EIO;
+			in -= out;
+		}
+	}
+	return 0;
+}
+
+static int way_process_vm(const void *addr, size_t len, int fd, off_t off)
+{
+	struct bc_io *io = bc_io_get();
+	struct iovec to = { .iov_len = len };
+	struct iovec from = { .iov_base = (void *)addr, .iov_len = len };
+	ssize_t n;
+
+	to.iov_base = bc_bounce(io, len);
+	if (!to.iov_base)
+		return -ENOMEM;
+	n = process_vm_readv(io->pid, &to, 1, &from, 1, 0);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -EFAULT;
+	return way_write(to.iov_base, len, fd, off);
+}
+
+static int way_proc_mem(const void *addr, size_t len, int fd, off_t off)
+{
+	struct bc_io *io = bc_io_get();
+	char *to = bc_bounce(io, len);
+	ssize_t n;
+
+	if (!to)
+		return -ENOMEM;
+	if (io->proc_mem < 0)
+		io->proc_mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	if (io->proc_mem < 0)
+		return -errno;
+	n = pread(io->proc_mem, to, len, (off_t)(uintptr_t)addr);
+	if (n != (ssize_t)len)
+		return n < 0 ? -errno : -EFAULT;
+	return way_write(to, len, fd, off);
+}
+
+const struct bc_way bc_ways[] = {
+	{ "direct", "O_DIRECT write to return", O_DIRECT, way_write },
+	{ "aio", "Linux AIO write to complete", O_DIRECT, way_aio },
+	{ "io_uring", "io_uring write to complete", O_DIRECT, way_uring },
+	{ "vmsplice", "vmsplice and splice to return", 0, way_vmsplice },
+	{ "process_vm_readv", "process_vm_readv to return", 0, way_process_vm },
+	{ "buffered", "buffered write to return", 0, way_write },
+	{ "proc_mem", "read of /proc/self/mem to return", 0, way_proc_mem },
+};
+
+const unsigned int bc_nr_ways = ARRAY_SIZE(bc_ways);
+
+/**
+ * bc_way() - find a way by its name
+ * @name: the name
+ *
+ * Return: the way or NULL.
+ */
+const struct bc_way *bc_way(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < bc_nr_ways; i++)
+		if (!strcmp(bc_ways[i].name, name))
+			return &bc_ways[i];
+	return NULL;
+}
+
+/**
+ * bc_tmpfile() - an unlinked file
+ * @oflags: O_DIRECT or 0
+ *
+ * It lies in the folder that the environment variable BREAK_COW_DIR names;
+ * else in the first of ., $TMPDIR, /var/tmp, /tmp that can do it.
+ *
+ * Return: the descriptor, open for reading and writing, or -1 with the reason
+ * recorded.
+ */
+int bc_tmpfile(int oflags)
+{
+	const char * const dirs[] = {
+		getenv("BREAK_COW_DIR"), ".", getenv("TMPDIR"), "/var/tmp", "/tmp",
+	};
+	char path[4096];
+	unsigned int i;
+	int fd, err = ENOENT;
+
+	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
+		if (!dirs[i])
+			continue;
+		snprintf(path, sizeof(path), "%s/break_cow.XXXXXX", dirs[i]);
+		fd = mkostemp(path, O_CLOEXEC | oflags);
+		if (fd >= 0) {
+			unlink(path);
+			return fd;
+		}
+		err = errno;
+		/* The file may be there although O_DIRECT was refused. */
+		if (err == EINVAL)
+			unlink(path);
+		if (i == 0)
+			break;
+	}
+	bc_why(BC_SKIP, "no file%s: %s (set BREAK_COW_DIR)",
+	       oflags & O_DIRECT ? " with O_DIRECT" : "", strerror(err));
+	return -1;
+}
+
+/**
+ * bc_way_read() - have memory read in a way, and get the bytes
+ * @way: the way
+ * @addr: what is read
+ * @len: number of bytes
+ * @buf: where they end up
+ *
+ * Return: 0, or -errno with the reason recorded.
+ */
+int bc_way_read(const struct bc_way *way, const void *addr, size_t len,
+		void *buf)
+{
+	char path[64];
+	int fd, back, ret;
+	ssize_t n;
+
+	fd = bc_tmpfile(way->oflags);
+	if (fd < 0)
+		return -EINVAL;
+	bc_waiting("%s", way->what);
+	ret = way->leave(addr, len, fd, 0);
+	if (ret) {
+		bc_why(BC_FAIL, "got %s from %s, want %zu bytes",
+		       strerror(-ret), way->name, len);
+		goto out;
+	}
+	/* Without O_DIRECT, so that buf need not be aligned. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	back = open(path, O_RDONLY | O_CLOEXEC);
+	n = pread(back, buf, len, 0);
+	if (n != (ssize_t)len) {
+		ret = n < 0 ? -errno : -EIO;
+		bc_why(BC_ERROR, "reading the file back: %s", strerror(-ret));
+	}
+	if (back >= 0)
+		close(back);
+out:
+	close(fd);
+	return ret;
+}
