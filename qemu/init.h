@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What init.c and its provocations in selftest.c share. */
+#ifndef BREAK_COW_INIT_H
+#define BREAK_COW_INIT_H
+
+/* Programs "selftest-NAME": run in a forked child in place of execve(). */
+int selftest(int argc, char **argv);
+
+/* Commands that init itself acts on; returns if @name is none of them. */
+void selftest_in_init(const char *name);
+
+#endif
