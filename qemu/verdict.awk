@@ -61,9 +61,7 @@ function close_frame(how, seconds) {
 	       full, good, bad, xfail, skipped, seconds
 }
 
-BEGIN { file = 0; open = 0; frames = 0 }
-FNR == 1 { file++ }
-# an empty first or second file would shift the count
+BEGIN { open = 0; frames = 0 }
 FILENAME == ARGV[1] {
 	if ($0 !~ /^#/ && NF >= 2) {
 		skip_base[++nskips] = $1
