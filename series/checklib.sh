@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash disable=SC2034,SC2153
+#
+# For series/check-*: one line an item, and the logs in out/check/<base>.
+# Sourced after assemble.sh.
+
+# check_start BASE: sets $BASE..., $dir, $base, $head, $list
+check_start()
+{
+	load_base "$1"
+	lock_out
+	"$TOP/series/tree" "$BASE" >/dev/null
+	dir=$OUT/check/$BASE
+	mkdir -p "$dir/log"
+	base=$(tgit rev-parse 'base^{commit}')
+	head=$(tgit rev-parse refs/break-cow/series)
+	list=$(cat "$TREE/.git/break-cow/names")
+	[ -n "$list" ] || die "the series of $BASE is empty; nothing to check"
+	failed=0
+}
+
+# item STATUS NAME [LOG]: the line of one item, and on failure what LOG ends with
+item()
+{
+	if [ "$1" = 0 ]; then
+		echo "ok - $2"
+		return
+	fi
+	failed=1
+	echo "not ok - $2"
+	[ -z "${3:-}" ] || [ ! -s "$3" ] || {
+		tail -n 15 "$3" | sed 's/^/# /'
+		echo "# all of it: ${3#"$TOP/"}"
+	}
+}
+
+# touched_dirs: folders with C files that the series edits, as make targets
+touched_dirs()
+{
+	tgit diff --no-renames --diff-filter=AM --name-only "$base" "$head" -- '*.c' ':!tools' ':!samples' |
+		sed 's|[^/]*$||' | sort -u
+}
