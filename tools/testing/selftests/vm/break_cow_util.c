@@ -25,6 +25,7 @@
 
 /* Written by the case's process, read by its parent */
 struct bc_shared {
+	int ret;
 	char why[256];
 	char waiting[160];
 	unsigned long beats;
@@ -71,6 +72,7 @@ int bc_why(int ret, const char *fmt, ...)
 	va_start(ap, fmt);
 	bc_record(bc_shared()->why, sizeof(shared->why), fmt, ap);
 	va_end(ap);
+	shared->ret = ret;
 	return ret;
 }
 
@@ -82,6 +84,16 @@ int bc_why(int ret, const char *fmt, ...)
 const char *bc_reason(void)
 {
 	return bc_shared()->why;
+}
+
+/**
+ * bc_last() - what was given to bc_why() last
+ *
+ * Return: BC_FAIL, BC_SKIP ...
+ */
+int bc_last(void)
+{
+	return bc_shared()->ret;
 }
 
 /**
@@ -412,12 +424,14 @@ int bc_exit(void)
  */
 pid_t bc_fork_idle(int close_fd)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid)
 		return pid;
 	/* A thread may have forked us: system calls only. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
 	if (close_fd >= 0)
 		close(close_fd);
 	for (;;)

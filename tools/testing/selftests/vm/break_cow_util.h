@@ -73,6 +73,7 @@ typedef int (*bc_fn)(const void *arg);
 /* Results: all of them print TAP 13 to stdout */
 int bc_why(int ret, const char *fmt, ...) __printf(2, 3);
 const char *bc_reason(void);
+int bc_last(void);
 void bc_diag(const char *fmt, ...) __printf(1, 2);
 void bc_waiting(const char *fmt, ...) __printf(1, 2);
 void bc_beat(void);

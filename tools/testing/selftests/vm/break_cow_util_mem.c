@@ -244,6 +244,16 @@ void *bc_alloc(size_t len)
 	return mem;
 }
 
+static bool bc_thp_never(void)
+{
+	char buf[64];
+	int n = bc_proc_read("/sys/kernel/mm/transparent_hugepage/enabled",
+			     buf, sizeof(buf) - 1, 0);
+
+	buf[n > 0 ? n : 0] = 0;
+	return strstr(buf, "[never]");
+}
+
 /**
  * bc_thp_alloc() - private anonymous memory mapped by huge pages
  * @n: how many of them
@@ -275,7 +285,10 @@ void *bc_thp_alloc(size_t n)
 	for (i = 0; i < len; i += BC_THP_SIZE)
 		mem[i] = 0;
 	if (!bc_is_thp(mem, len)) {
-		bc_why(BC_ERROR, "got small pages, want huge ones (free memory?)");
+		if (bc_thp_never())
+			bc_why(BC_SKIP, "set /sys/kernel/mm/transparent_hugepage/enabled to madvise");
+		else
+			bc_why(BC_ERROR, "got small pages, want huge ones (free memory?)");
 		goto fail;
 	}
 	return mem;
