@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The cases of break_cow: one function a promise, the kind of memory is a
+ * parameter. See Documentation, "Breaking copy-on-write for a read-only GUP".
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "break_cow_cases.h"
+
+#define OLD	0x11	/* what mem_get() leaves behind */
+#define NEW	0x22
+#define SECRET	0x77
+
+/* Get the memory of @arg, shared if it asks for that. */
+static int get(const struct bc_arg *arg, struct bc_mem *mem)
+{
+	int ret = mem_get(arg->kind, mem);
+
+	if (ret == BC_OK && arg->shared && !mem->child)
+		ret = mem_share(mem, -1);
+	return ret;
+}
+
+static int take(struct bc_hold *hold, const void *addr)
+{
+	int err = hold_take(hold, addr);
+
+	return err ? bc_why(BC_FAIL, "got %s from vmsplice, want a page",
+			    strerror(-err)) : BC_OK;
+}
+
+static void *store_new(void *addr)
+{
+	*(volatile char *)addr = NEW;
+	return NULL;
+}
+
+/*
+ * An evictor reads a page that it has write-protected: the read returns, and
+ * the next store still raises an event.
+ */
+int case_evict(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct uffd_msg msg;
+	struct bc_mem mem;
+	pthread_t thread;
+	char *buf;
+	int uffd, ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	bc_fill(mem.addr, mem.len, 3);
+	buf = malloc(mem.len);
+	uffd = bc_uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
+	if (!buf || uffd < 0)
+		return BC_SKIP;
+	if (bc_uffd_register(uffd, mem.addr, mem.len, UFFDIO_REGISTER_MODE_WP) ||
+	    bc_uffd_wp(uffd, mem.addr, mem.len, true))
+		return BC_ERROR;
+	if (arg->shared && mem_share(&mem, uffd))
+		return BC_ERROR;
+
+	ret = bc_way_read(arg->way, mem.addr, mem.len, buf);
+	if (ret)
+		return ret == -EINVAL ? BC_SKIP : BC_FAIL;
+	if (bc_differs(buf, mem.len, 3) >= 0)
+		return bc_why(BC_FAIL, "got other bytes, want those of the page");
+	if (bc_sees_uffd_wp() && !(bc_pagemap(mem.addr) & BC_PM_UFFD_WP))
+		return bc_why(BC_FAIL, "got no uffd-wp bit, want it kept");
+
+	bc_waiting("the store to be trapped");
+	if (pthread_create(&thread, NULL, store_new, mem.addr))
+		return bc_why(BC_ERROR, "no thread");
+	ret = bc_uffd_event(uffd, &msg, 2000);
+	if (ret <= 0)
+		return bc_why(BC_FAIL, "got no event for a store, want one");
+	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
+		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
+			      (unsigned long long)msg.arg.pagefault.flags);
+	bc_uffd_wp(uffd, mem.addr, mem.len, false);
+	pthread_join(thread, NULL);
+	bc_reap(mem.child);
+	return BC_OK;
+}
+
+/*
+ * CVE-2020-29374: a child takes a reference to a page that it shares with its
+ * parent, and unmaps it. It must not see what the parent stores afterwards.
+ */
+int case_leak(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	int ready[2], go[2], status, ret;
+	struct bc_mem mem;
+	pid_t child;
+	char c = 0, *page;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	/* In the middle: a tail page, if it is huge. */
+	page = mem.addr + mem.len / 2 / bc_page_size() * bc_page_size();
+	if (pipe(ready) || pipe(go))
+		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+
+	child = fork();
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!child) {
+		close(ready[0]);
+		close(go[1]);
+		ret = take(&hold, page);
+		munmap(mem.addr, mem.len);
+		if (!ret && (write(ready[1], &c, 1) != 1 ||
+			     read(go[0], &c, 1) != 1))
+			ret = bc_why(BC_ERROR, "parent: %s", strerror(errno));
+		if (!ret)
+			ret = hold_same(&hold, OLD, "what the child took");
+		_exit(ret);
+	}
+
+	close(ready[1]);
+	close(go[0]);
+	bc_waiting("the child to take its reference");
+	if (read(ready[0], &c, 1) == 1) {
+		memset(mem.addr, SECRET, mem.len);
+		if (write(go[1], &c, 1) != 1)
+			return bc_why(BC_ERROR, "child: %s", strerror(errno));
+	}
+	bc_waiting("the child to end");
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+		return bc_why(BC_ERROR, "the child ended with %#x", status);
+	return WEXITSTATUS(status);
+}
+
+/*
+ * A reference to a page that somebody shares is one to a copy, and there is
+ * one copy. The other one's page is left alone.
+ */
+int case_own(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	__u64 before, first, second;
+	struct bc_mem mem;
+	int ret;
+
+	ret = get(arg, &mem);
+	if (ret)
+		return ret;
+	before = bc_pfn(mem.addr);
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	first = bc_pfn(mem.addr);
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	second = bc_pfn(mem.addr);
+	if (first == before)
+		return bc_why(BC_FAIL, "got the shared page, want a copy");
+	if (bc_kpageflags(mem.addr) & BC_KPF_KSM)
+		return bc_why(BC_FAIL, "got a KSM page, want one of our own");
+	if (second != first)
+		return bc_why(BC_FAIL, "got a second copy, want one");
+	ret = hold_same(&hold, OLD, "the page taken");
+	bc_reap(mem.child);
+	return ret;
+}
+
+/*
+ * Whoever holds the reference sees what the process stores afterwards: libfuse
+ * relies on that for pages given to vmsplice().
+ */
+int case_coherent(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	struct bc_mem mem;
+	int ret;
+
+	ret = get(arg, &mem);
+	if (ret)
+		return ret;
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	memset(mem.addr, NEW, bc_page_size());
+	ret = hold_same(&hold, NEW, "the page taken");
+	bc_reap(mem.child);
+	return ret;
+}
+
+/* Write-protect all of @mem, so that no entry is writable. */
+static int protect(struct bc_mem *mem)
+{
+	int uffd = bc_uffd_open(0);
+
+	if (uffd < 0)
+		return BC_SKIP;
+	if (bc_uffd_register(uffd, mem->addr, mem->len, UFFDIO_REGISTER_MODE_WP) ||
+	    bc_uffd_wp(uffd, mem->addr, mem->len, true))
+		return BC_ERROR;
+	return BC_OK;
+}
+
+/*
+ * What nobody shares, and what is nobody's data, costs neither a fault nor a
+ * copy, although no entry is writable.
+ */
+int case_free(const void *p)
+{
+	enum { PAGES = 16 };	/* as many as fit into a pipe */
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	struct rusage usage[2];
+	__u64 before[PAGES];
+	struct bc_mem mem;
+	unsigned int i, n = 1;
+	int ret, thp;
+	char *page;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	if (arg->kind == MEM_4K)
+		mem.len = PAGES * bc_page_size();
+	if (mem.len > bc_page_size())
+		n = PAGES;
+	if (arg->kind == MEM_4K || arg->kind == MEM_THP) {
+		memset(mem.addr, OLD, mem.len);
+		ret = protect(&mem);
+		if (ret)
+			return ret;
+	}
+	thp = bc_is_thp(mem.addr, mem.len);
+	for (i = 0; i < n; i++)
+		before[i] = bc_pfn(mem.addr + i * bc_page_size());
+	/* opens the pipe, and touches the stack */
+	if (pipe(hold.pipe) || getrusage(RUSAGE_SELF, &usage[1]))
+		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+
+	bc_waiting("vmsplice to return");
+	getrusage(RUSAGE_SELF, &usage[0]);
+	for (i = 0; i < n && !ret; i++)
+		ret = hold_take(&hold, mem.addr + i * bc_page_size());
+	getrusage(RUSAGE_SELF, &usage[1]);
+	if (ret)
+		return bc_why(BC_FAIL, "got %s at page %u, want it taken",
+			      strerror(-ret), i);
+
+	for (i = 0; i < n; i++) {
+		page = mem.addr + i * bc_page_size();
+		if (bc_pfn(page) != before[i])
+			return bc_why(BC_FAIL, "got a copy of page %u, want none", i);
+	}
+	if (usage[1].ru_minflt != usage[0].ru_minflt)
+		return bc_why(BC_FAIL, "got %ld faults for %u pages, want 0",
+			      usage[1].ru_minflt - usage[0].ru_minflt, n);
+	if (bc_is_thp(mem.addr, mem.len) != thp)
+		return bc_why(BC_FAIL, "got the huge page split, want it whole");
+	return BC_OK;
+}
+
+static sigjmp_buf fault_env;
+
+static void on_segv(int sig)
+{
+	(void)sig;
+	siglongjmp(fault_env, 1);
+}
+
+/* A copy made for a read in a mapping that is read-only is read-only. */
+int case_prot(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	struct bc_mem mem;
+	int ret;
+
+	ret = get(arg, &mem);
+	if (ret)
+		return ret;
+	if (mprotect(mem.addr, mem.len, PROT_READ))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	signal(SIGSEGV, on_segv);
+	if (!sigsetjmp(fault_env, 1)) {
+		*(volatile char *)mem.addr = NEW;
+		return bc_why(BC_FAIL, "got a store done, want SIGSEGV");
+	}
+	ret = hold_same(&hold, OLD, "the page taken");
+	bc_reap(mem.child);
+	return ret;
+}
+
+/* Breaking COW for a read makes no page soft-dirty, the store after it does. */
+int case_soft_dirty(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	struct bc_mem mem;
+	int ret;
+
+	ret = get(arg, &mem);
+	if (ret)
+		return ret;
+	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
+		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
+	if (bc_proc_write("/proc/self/clear_refs", "4"))
+		return bc_why(BC_SKIP, "no clear_refs");
+	if (bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY)
+		return bc_why(BC_ERROR, "clear_refs left the page soft-dirty");
+
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	if (bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY)
+		return bc_why(BC_FAIL, "got soft-dirty after a read, want clean");
+	*(volatile char *)mem.addr = NEW;
+	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
+		return bc_why(BC_FAIL, "got clean after a store, want soft-dirty");
+	bc_reap(mem.child);
+	return BC_OK;
+}
+
+/* Read a byte of our child, with process_vm_readv() or through /proc/PID/mem. */
+static int read_child(struct bc_mem *mem, bool proc)
+{
+	unsigned char c = 0;
+	struct iovec to = { .iov_base = &c, .iov_len = 1 };
+	struct iovec from = { .iov_base = mem->addr, .iov_len = 1 };
+	char path[64];
+
+	bc_waiting("a read of the child's memory");
+	if (proc) {
+		snprintf(path, sizeof(path), "/proc/%d/mem", mem->child);
+		if (bc_proc_read(path, &c, 1, (uintptr_t)mem->addr) < 0)
+			return bc_why(BC_ERROR, "cannot read %s", path);
+	} else if (process_vm_readv(mem->child, &to, 1, &from, 1, 0) != 1) {
+		return bc_why(BC_ERROR, "process_vm_readv: %s", strerror(errno));
+	}
+	if (c != OLD)
+		return bc_why(BC_FAIL, "got %#x from the child, want %#x", c, OLD);
+	return BC_OK;
+}
+
+/* process_vm_readv() keeps pages while it copies: the other one's COW breaks. */
+int case_remote_breaks(const void *p)
+{
+	struct bc_mem mem;
+	int ret = get(p, &mem);
+
+	if (ret)
+		return ret;
+	ret = read_child(&mem, false);
+	if (ret)
+		return ret;
+	if (pfn_of(mem.child, mem.addr) == bc_pfn(mem.addr))
+		return bc_why(BC_FAIL, "got the shared page, want a copy");
+	bc_reap(mem.child);
+	return BC_OK;
+}
+
+/* /proc/PID/mem only looks: nothing is copied. */
+int case_remote_looks(const void *p)
+{
+	struct bc_mem mem;
+	int ret = get(p, &mem);
+
+	if (ret)
+		return ret;
+	ret = read_child(&mem, true);
+	if (ret)
+		return ret;
+	if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+		return bc_why(BC_FAIL, "got a copy, want the page left shared");
+	bc_reap(mem.child);
+	return BC_OK;
+}
+
+/*
+ * With no huge page left to copy to, a read fails, and takes no page away from
+ * the child.
+ */
+int case_no_memory(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { { 0, 0 } };
+	struct bc_mem mem, more;
+	__u64 pfn;
+	int ret;
+
+	ret = get(arg, &mem);
+	if (ret)
+		return ret;
+	while (mem_get(arg->kind, &more) == BC_OK)
+		;	/* until the pool is empty; all is given back at exit */
+
+	pfn = pfn_of(mem.child, mem.addr);
+	ret = hold_take(&hold, mem.addr);
+	if (!pfn || pfn_of(mem.child, mem.addr) != pfn)
+		return bc_why(BC_FAIL, "got the child's page taken away, want it left");
+	if (ret != -ENOMEM)
+		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(-ret));
+	bc_reap(mem.child);
+	return BC_OK;
+}
