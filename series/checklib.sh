@@ -34,9 +34,27 @@ item()
 	}
 }
 
-# touched_dirs: folders with C files that the series edits, as make targets
-touched_dirs()
+# touched_files: C files that the series edits and that x86 compiles
+touched_files()
 {
 	tgit diff --no-renames --diff-filter=AM --name-only "$base" "$head" -- '*.c' ':!tools' ':!samples' |
-		sed 's|[^/]*$||' | sort -u
+		grep -v '^arch/[^x]' || true
 }
+
+# touched_dirs: their folders, as make targets. KVM's common part is built from
+# the architecture's folder.
+touched_dirs()
+{
+	touched_files | sed -e 's|[^/]*$||' -e 's|^virt/kvm/$|arch/x86/kvm/|' | sort -u
+}
+
+# uncompiled: touched files without an object
+uncompiled()
+{
+	local f
+
+	touched_files | while IFS= read -r f; do
+		[ -f "$dir/warnings-patched/${f%.c}.o" ] || echo "$f"
+	done
+}
+
