@@ -50,6 +50,13 @@ patch_names()
 	sed -e 1d -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$1/series"
 }
 
+# patches_sum: of all that patches/BASE holds, the cover letter too. series/tree
+# records it, and series/refresh tells by it whether something changed since.
+patches_sum()
+{
+	cat "$PATCHES"/* | sha256sum
+}
+
 # patch_part PATCH subject|body|files|edits
 patch_part()
 {
