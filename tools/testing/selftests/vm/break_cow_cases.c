@@ -363,38 +363,40 @@ static int read_child(struct bc_mem *mem, bool proc)
 	return BC_OK;
 }
 
-/* process_vm_readv() keeps pages while it copies: the other one's COW breaks. */
-int case_remote_breaks(const void *p)
+/* Read our child in a way, and say whether its page is still the shared one. */
+static int read_shared(const void *p, bool proc, bool *same)
 {
 	struct bc_mem mem;
 	int ret = get(p, &mem);
 
 	if (ret)
 		return ret;
-	ret = read_child(&mem, false);
-	if (ret)
-		return ret;
-	if (pfn_of(mem.child, mem.addr) == bc_pfn(mem.addr))
-		return bc_why(BC_FAIL, "got the shared page, want a copy");
+	ret = read_child(&mem, proc);
+	*same = pfn_of(mem.child, mem.addr) == bc_pfn(mem.addr);
 	bc_reap(mem.child);
-	return BC_OK;
+	return ret;
+}
+
+/* process_vm_readv() keeps pages while it copies: the other one's COW breaks. */
+int case_remote_breaks(const void *p)
+{
+	bool same;
+	int ret = read_shared(p, false, &same);
+
+	if (!ret && same)
+		return bc_why(BC_FAIL, "got the shared page, want a copy");
+	return ret;
 }
 
 /* /proc/PID/mem only looks: nothing is copied. */
 int case_remote_looks(const void *p)
 {
-	struct bc_mem mem;
-	int ret = get(p, &mem);
+	bool same;
+	int ret = read_shared(p, true, &same);
 
-	if (ret)
-		return ret;
-	ret = read_child(&mem, true);
-	if (ret)
-		return ret;
-	if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+	if (!ret && !same)
 		return bc_why(BC_FAIL, "got a copy, want the page left shared");
-	bc_reap(mem.child);
-	return BC_OK;
+	return ret;
 }
 
 /*

@@ -91,7 +91,6 @@ void bc_reap(pid_t pid);
 /* userfaultfd */
 int bc_uffd_open(__u64 features);
 int bc_uffd_register(int uffd, void *addr, size_t len, __u64 mode);
-int bc_uffd_unregister(int uffd, void *addr, size_t len);
 int bc_uffd_wp(int uffd, void *addr, size_t len, bool on);
 int bc_uffd_copy(int uffd, void *dst, const void *src, size_t len, bool wp);
 int bc_uffd_wake(int uffd, void *addr, size_t len);

@@ -105,21 +105,6 @@ int bc_uffd_register(int uffd, void *addr, size_t len, __u64 mode)
 }
 
 /**
- * bc_uffd_unregister() - take memory away from userfaultfd
- * @uffd: the userfaultfd
- * @addr: first byte
- * @len: number of bytes
- *
- * Return: 0 or -errno.
- */
-int bc_uffd_unregister(int uffd, void *addr, size_t len)
-{
-	struct uffdio_range range = { .start = (uintptr_t)addr, .len = len };
-
-	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
-}
-
-/**
  * bc_uffd_wp() - write-protect, or end it and wake who waits
  * @uffd: the userfaultfd
  * @addr: first byte
