@@ -59,7 +59,7 @@ am: ## apply the series to a kernel git tree (KDIR=)
 	@series/am $(if $(KDIR),"$(KDIR)")
 
 .PHONY: check
-check: ## what linux-mm asks of a series, takes an hour (BASE=)
+check: ## what linux-mm asks of a series (BASE=)
 	@series/packages check
 	@series/check $(BASE)
 
