@@ -44,7 +44,7 @@ static int take(struct bc_hold *hold, const void *addr)
 
 static void *store_new(void *addr)
 {
-	*(volatile char *)addr = NEW;
+	bc_store(addr, NEW);
 	return NULL;
 }
 
@@ -304,7 +304,7 @@ int case_prot(const void *p)
 		return ret;
 	signal(SIGSEGV, on_segv);
 	if (!sigsetjmp(fault_env, 1)) {
-		*(volatile char *)mem.addr = NEW;
+		bc_store(mem.addr, NEW);
 		return bc_why(BC_FAIL, "got a store done, want SIGSEGV");
 	}
 	ret = hold_same(&hold, OLD, "the page taken");
@@ -335,7 +335,7 @@ int case_soft_dirty(const void *p)
 		return ret;
 	if (bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY)
 		return bc_why(BC_FAIL, "got soft-dirty after a read, want clean");
-	*(volatile char *)mem.addr = NEW;
+	bc_store(mem.addr, NEW);
 	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
 		return bc_why(BC_FAIL, "got clean after a store, want soft-dirty");
 	bc_reap(mem.child);

@@ -101,7 +101,7 @@ static int get_swap(struct bc_mem *mem)
 	ret = mem_share(mem, -1);
 	if (ret)
 		return ret;
-	if (*(volatile char *)mem->addr != OLD)
+	if (bc_load(mem->addr) != OLD)
 		return bc_why(BC_ERROR, "swap lost the page");
 	return BC_OK;
 }
@@ -110,7 +110,7 @@ static int get_zero(struct bc_mem *mem, bool huge)
 {
 	char *p;
 
-	if (*(volatile char *)mem->addr)
+	if (bc_load(mem->addr))
 		return bc_why(BC_ERROR, "new memory is not zero");
 	if (!(bc_kpageflags(mem->addr) & BC_KPF_ZERO))
 		return bc_why(BC_SKIP, "no zero page here");
@@ -137,7 +137,7 @@ static int get_file(struct bc_mem *mem)
 	close(fd);
 	if (mem->addr == MAP_FAILED)
 		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
-	if (*(volatile char *)mem->addr != OLD)
+	if (bc_load(mem->addr) != OLD)
 		return bc_why(BC_ERROR, "the file has other bytes");
 	return BC_OK;
 }

@@ -51,6 +51,17 @@ struct uffdio_writeprotect {
 #define __printf(a, b)	__attribute__((format(printf, a, b)))
 #endif
 
+/* Exactly one access, which the compiler neither drops nor moves */
+static inline char bc_load(const char *addr)
+{
+	return __atomic_load_n(addr, __ATOMIC_RELAXED);
+}
+
+static inline void bc_store(char *addr, char c)
+{
+	__atomic_store_n(addr, c, __ATOMIC_RELAXED);
+}
+
 /* Bits of /proc/PID/pagemap and /proc/kpageflags */
 #define BC_PM_SOFT_DIRTY	((__u64)1 << 55)
 #define BC_PM_EXCLUSIVE		((__u64)1 << 56)

@@ -271,7 +271,7 @@ void *bc_thp_alloc(size_t n)
 		mem[i] = 0;
 	if (!bc_is_thp(mem, len)) {
 		if (bc_thp_never())
-			bc_why(BC_SKIP, "set /sys/kernel/mm/transparent_hugepage/enabled to madvise");
+			bc_why(BC_SKIP, "transparent_hugepage/enabled is never, want madvise");
 		else
 			bc_why(BC_ERROR, "got small pages, want huge ones (free memory?)");
 		goto fail;

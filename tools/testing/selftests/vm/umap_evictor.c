@@ -29,7 +29,7 @@
 
 /* What one run is about */
 struct run {
-	struct ue_config cfg;
+	struct ev_config cfg;
 	const char *store;	/* file, or NULL for a temporary one */
 	const char *input;	/* copied to the store first */
 	size_t pool_bytes;
@@ -46,25 +46,25 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-static unsigned long lost_writes(struct ue_stats *st)
+static unsigned long lost_writes(struct ev_stats *st)
 {
-	return ue_read(st->lost) + ue_read(st->untrapped) + ue_read(st->torn);
+	return ev_read(st->lost) + ev_read(st->untrapped) + ev_read(st->torn);
 }
 
-static void report(struct ue_pager *p, double start, bool last)
+static void report(struct ev_pager *p, double start, bool last)
 {
-	struct ue_stats *st = &p->stats;
-	double mb = (ue_read(st->filled) + ue_read(st->written)) *
+	struct ev_stats *st = &p->stats;
+	double mb = (ev_read(st->filled) + ev_read(st->written)) *
 		    (p->cfg.page / MB);
 
 	bc_diag("%s%.1f s: %lu pages filled, %lu evicted, %lu write faults, %.1f MB, %lu lost writes",
-		last ? "total " : "", now() - start, ue_read(st->filled),
-		ue_read(st->evicted), ue_read(st->wp_faults), mb,
+		last ? "total " : "", now() - start, ev_read(st->filled),
+		ev_read(st->evicted), ev_read(st->wp_faults), mb,
 		lost_writes(st));
 }
 
 struct progress {
-	struct ue_pager *p;
+	struct ev_pager *p;
 	double start;
 };
 
@@ -95,9 +95,9 @@ static int probe_way(const struct bc_way *way)
 	return BC_OK;
 }
 
-static int judge(struct ue_pager *p)
+static int judge(struct ev_pager *p)
 {
-	struct ue_stats *st = &p->stats;
+	struct ev_stats *st = &p->stats;
 
 	if (lost_writes(st))
 		return bc_why(BC_FAIL, "got %lu lost, %lu untrapped, %lu torn writes, want 0",
@@ -144,7 +144,7 @@ static int copy_input(const char *input, int to, size_t *bytes)
 /* Open the store and find out the size of the region */
 static int open_store(struct run *run)
 {
-	struct ue_config *cfg = &run->cfg;
+	struct ev_config *cfg = &run->cfg;
 	struct stat st;
 	int ret;
 
@@ -188,7 +188,7 @@ static int do_run(const void *arg)
 {
 	struct run run = *(const struct run *)arg;
 	struct progress pr = { .start = now() };
-	struct ue_pager *p;
+	struct ev_pager *p;
 	pthread_t tid;
 	int ret;
 
@@ -201,14 +201,14 @@ static int do_run(const void *arg)
 		bc_diag("region %zu pages of %zuK, pool %zu, %u workers, %u evictors, %u fillers",
 			run.cfg.pages, run.cfg.page >> 10, run.cfg.pool,
 			run.cfg.workers, run.cfg.evictors, run.cfg.fillers);
-	p = ue_start(&run.cfg);
+	p = ev_start(&run.cfg);
 	pr.p = p;
 	if (run.progress)
-		ue_thread(&tid, "progress", 0, progress_thread, &pr);
+		ev_thread(&tid, "progress", 0, progress_thread, &pr);
 	if (run.bytes)
-		ue_sort(p, run.bytes);
+		ev_sort(p, run.bytes);
 	else
-		ue_count(p);
+		ev_count(p);
 	if (run.store && (ftruncate(run.cfg.store, run.bytes) ||
 			  fsync(run.cfg.store)))
 		return bc_why(BC_ERROR, "%s: %s", run.store, strerror(errno));
@@ -223,7 +223,7 @@ static int do_run(const void *arg)
 
 static void run_name(char *name, size_t size, const struct run *run)
 {
-	const struct ue_config *cfg = &run->cfg;
+	const struct ev_config *cfg = &run->cfg;
 	size_t k = cfg->page >> 10;
 
 	if (cfg->thp)
@@ -352,7 +352,7 @@ static const struct option options[] = {
 /* Returns whether an option asks for more than another deadline */
 static bool parse(struct run *run, int argc, char **argv)
 {
-	struct ue_config *cfg = &run->cfg;
+	struct ev_config *cfg = &run->cfg;
 	bool any = false;
 	int c, at;
 

@@ -11,7 +11,7 @@
 #include "break_cow_util.h"
 
 /**
- * struct ue_config - what to run
+ * struct ev_config - what to run
  * @way: how a dirty page leaves for the store
  * @page: size of a page of the region, a multiple of the system's
  * @pages: of the region
@@ -25,7 +25,7 @@
  * @ops: how much each worker does (counting)
  * @seconds: repeat the work for so long
  */
-struct ue_config {
+struct ev_config {
 	const struct bc_way *way;
 	size_t page;
 	size_t pages;
@@ -41,7 +41,7 @@ struct ue_config {
 };
 
 /* Counts since the start; updated atomically, read at any time */
-struct ue_stats {
+struct ev_stats {
 	unsigned long filled;
 	unsigned long evicted;		/* pages that left memory */
 	unsigned long written;		/* of these, and of @kept, to the store */
@@ -54,11 +54,11 @@ struct ue_stats {
 	unsigned long lost;		/* writes that a worker missed */
 };
 
-enum ue_state { UE_ABSENT, UE_FILLING, UE_CLEAN, UE_DIRTY, UE_EVICTING };
+enum ev_state { EV_ABSENT, EV_FILLING, EV_CLEAN, EV_DIRTY, EV_EVICTING };
 
 /* One page of the region; all but what/queued is under the pager's lock */
-struct ue_block {
-	enum ue_state state;
+struct ev_block {
+	enum ev_state state;
 	bool write_wanted;	/* trapped while filling or evicting */
 	bool dirty;		/* evicting: has to be written */
 	bool summed;
@@ -67,47 +67,47 @@ struct ue_block {
 	bool queued;		/* likewise */
 };
 
-struct ue_ring {
+struct ev_ring {
 	size_t *at;
 	size_t head, n, max;
 };
 
-struct ue_pager {
-	struct ue_config cfg;
-	struct ue_stats stats;
+struct ev_pager {
+	struct ev_config cfg;
+	struct ev_stats stats;
 	char *region;
 	int uffd;
-	struct ue_block *blocks;
+	struct ev_block *blocks;
 
 	pthread_mutex_t lock;
 	pthread_cond_t need;	/* evictors: something to evict */
 	pthread_cond_t slot;	/* fillers: room in the pool */
 	pthread_cond_t empty;	/* flush: nothing left */
-	struct ue_ring fifo;	/* resident, oldest first */
+	struct ev_ring fifo;	/* resident, oldest first */
 	size_t resident, evicting;
 	bool drain;
 	long hint;		/* page being written out now, or -1 */
 
 	pthread_mutex_t qlock;	/* never taken together with lock */
 	pthread_cond_t qmore;
-	struct ue_ring queue;
+	struct ev_ring queue;
 
 	pthread_rwlock_t forks;	/* read: no fork now */
 };
 
-#define ue_add(counter, n)	__atomic_fetch_add(&(counter), n, __ATOMIC_RELAXED)
-#define ue_read(counter)	__atomic_load_n(&(counter), __ATOMIC_RELAXED)
+#define ev_add(counter, n)	__atomic_fetch_add(&(counter), n, __ATOMIC_RELAXED)
+#define ev_read(counter)	__atomic_load_n(&(counter), __ATOMIC_RELAXED)
 
 /* umap_evictor_pager.c */
-struct ue_pager *ue_start(const struct ue_config *cfg);
-void ue_flush(struct ue_pager *p);
-void ue_thread(pthread_t *tid, const char *name, unsigned int n,
+struct ev_pager *ev_start(const struct ev_config *cfg);
+void ev_flush(struct ev_pager *p);
+void ev_thread(pthread_t *tid, const char *name, unsigned int n,
 	       void *(*fn)(void *arg), void *arg);
-void ue_end(int ret, const char *fmt, ...)
+void ev_end(int ret, const char *fmt, ...)
 	__printf(2, 3) __attribute__((noreturn));
 
 /* umap_evictor_work.c */
-void ue_count(struct ue_pager *p);
-void ue_sort(struct ue_pager *p, size_t bytes);
+void ev_count(struct ev_pager *p);
+void ev_sort(struct ev_pager *p, size_t bytes);
 
 #endif /* UMAP_EVICTOR_H */

@@ -14,10 +14,10 @@
  *    dirty, and drop it - unless a store was trapped meanwhile.
  *
  * Every event ends in a wake: at once, by the filler that sees it, or by the
- * thread that is busy with the page (UE_FILLING, UE_EVICTING) when it is done.
+ * thread that is busy with the page (EV_FILLING, EV_EVICTING) when it is done.
  * So no wake is lost, and who was woken for nothing faults again.
  *
- * A page is dropped only in UE_EVICTING, protected, its content in the store,
+ * A page is dropped only in EV_EVICTING, protected, its content in the store,
  * and the decision to drop taken under the lock. A store trapped before that
  * keeps the page; one trapped after finds it missing, and waits for the fill.
  *
@@ -41,16 +41,16 @@
 
 #include "umap_evictor.h"
 
-#define UE_MISSING	0x1	/* the page has to be filled */
-#define UE_WRITE	0x2	/* a write hit the protection */
-#define UE_BATCH	4	/* pages that leave after one fork */
+#define EV_MISSING	0x1	/* the page has to be filled */
+#define EV_WRITE	0x2	/* a write hit the protection */
+#define EV_BATCH	4	/* pages that leave after one fork */
 
 /**
- * ue_end() - end the run with a result, from any thread
+ * ev_end() - end the run with a result, from any thread
  * @ret: BC_FAIL, BC_ERROR ...
  * @fmt: the reason
  */
-void ue_end(int ret, const char *fmt, ...)
+void ev_end(int ret, const char *fmt, ...)
 {
 	char why[200];
 	va_list ap;
@@ -63,15 +63,15 @@ void ue_end(int ret, const char *fmt, ...)
 	_exit(ret);
 }
 
-struct ue_start {
+struct ev_start {
 	void *(*fn)(void *arg);
 	void *arg;
 	char name[16];
 };
 
-static void *ue_named(void *arg)
+static void *ev_named(void *arg)
 {
-	struct ue_start start = *(struct ue_start *)arg;
+	struct ev_start start = *(struct ev_start *)arg;
 
 	free(arg);
 	prctl(PR_SET_NAME, start.name);
@@ -79,48 +79,48 @@ static void *ue_named(void *arg)
 }
 
 /**
- * ue_thread() - start a thread that has a name, or end the run
+ * ev_thread() - start a thread that has a name, or end the run
  * @tid: the thread
  * @name: shown with its stack if it hangs
  * @n: its number
  * @fn: what it does
  * @arg: for @fn
  */
-void ue_thread(pthread_t *tid, const char *name, unsigned int n,
+void ev_thread(pthread_t *tid, const char *name, unsigned int n,
 	       void *(*fn)(void *arg), void *arg)
 {
-	struct ue_start *start = malloc(sizeof(*start));
+	struct ev_start *start = malloc(sizeof(*start));
 
 	if (start) {
 		start->fn = fn;
 		start->arg = arg;
 		snprintf(start->name, sizeof(start->name), "%s/%u", name, n);
 	}
-	if (!start || pthread_create(tid, NULL, ue_named, start))
-		ue_end(BC_ERROR, "no memory for a thread");
+	if (!start || pthread_create(tid, NULL, ev_named, start))
+		ev_end(BC_ERROR, "no memory for a thread");
 }
 
-static void *ue_zalloc(size_t n, size_t size)
+static void *ev_zalloc(size_t n, size_t size)
 {
 	void *mem = calloc(n, size);
 
 	if (!mem)
-		ue_end(BC_ERROR, "no memory for %zu entries", n);
+		ev_end(BC_ERROR, "no memory for %zu entries", n);
 	return mem;
 }
 
-static void ring_init(struct ue_ring *ring, size_t max)
+static void ring_init(struct ev_ring *ring, size_t max)
 {
-	ring->at = ue_zalloc(max, sizeof(*ring->at));
+	ring->at = ev_zalloc(max, sizeof(*ring->at));
 	ring->max = max;
 }
 
-static void ring_put(struct ue_ring *ring, size_t i)
+static void ring_put(struct ev_ring *ring, size_t i)
 {
 	ring->at[(ring->head + ring->n++) % ring->max] = i;
 }
 
-static size_t ring_get(struct ue_ring *ring)
+static size_t ring_get(struct ev_ring *ring)
 {
 	size_t i = ring->at[ring->head];
 
@@ -129,17 +129,17 @@ static size_t ring_get(struct ue_ring *ring)
 	return i;
 }
 
-static char *ue_addr(struct ue_pager *p, size_t i)
+static char *ev_addr(struct ev_pager *p, size_t i)
 {
 	return p->region + i * p->cfg.page;
 }
 
-static off_t ue_off(struct ue_pager *p, size_t i)
+static off_t ev_off(struct ev_pager *p, size_t i)
 {
 	return (off_t)i * p->cfg.page;
 }
 
-static __u64 ue_sum(const void *mem, size_t len)
+static __u64 ev_sum(const void *mem, size_t len)
 {
 	const __u64 *w = mem;
 	__u64 sum = 0;
@@ -151,36 +151,36 @@ static __u64 ue_sum(const void *mem, size_t len)
 	return sum ^ sum >> 32;
 }
 
-static void ue_protect(struct ue_pager *p, size_t i, bool on)
+static void ev_protect(struct ev_pager *p, size_t i, bool on)
 {
-	int ret = bc_uffd_wp(p->uffd, ue_addr(p, i), p->cfg.page, on);
+	int ret = bc_uffd_wp(p->uffd, ev_addr(p, i), p->cfg.page, on);
 
 	if (ret)
-		ue_end(BC_ERROR, "UFFDIO_WRITEPROTECT: %s", strerror(-ret));
+		ev_end(BC_ERROR, "UFFDIO_WRITEPROTECT: %s", strerror(-ret));
 }
 
-static void ue_wake(struct ue_pager *p, size_t i)
+static void ev_wake(struct ev_pager *p, size_t i)
 {
-	int ret = bc_uffd_wake(p->uffd, ue_addr(p, i), p->cfg.page);
+	int ret = bc_uffd_wake(p->uffd, ev_addr(p, i), p->cfg.page);
 
 	if (ret)
-		ue_end(BC_ERROR, "UFFDIO_WAKE: %s", strerror(-ret));
+		ev_end(BC_ERROR, "UFFDIO_WAKE: %s", strerror(-ret));
 }
 
 /* Reads events and queues them */
-static void *ue_uffd_thread(void *arg)
+static void *ev_uffd_thread(void *arg)
 {
-	struct ue_pager *p = arg;
+	struct ev_pager *p = arg;
 	struct uffd_msg msg;
 	int ret;
 
 	for (;;) {
-		struct ue_block *b;
+		struct ev_block *b;
 		size_t i;
 
 		ret = bc_uffd_event(p->uffd, &msg, -1);
 		if (ret < 0)
-			ue_end(BC_ERROR, "reading events: %s", strerror(-ret));
+			ev_end(BC_ERROR, "reading events: %s", strerror(-ret));
 		if (!ret || msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		i = ((char *)(uintptr_t)msg.arg.pagefault.address - p->region) /
@@ -188,9 +188,9 @@ static void *ue_uffd_thread(void *arg)
 		b = &p->blocks[i];
 		pthread_mutex_lock(&p->qlock);
 		if (msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
-			b->what |= UE_WRITE;
+			b->what |= EV_WRITE;
 		else
-			b->what |= UE_MISSING;
+			b->what |= EV_MISSING;
 		if (!b->queued) {
 			b->queued = true;
 			ring_put(&p->queue, i);
@@ -201,16 +201,16 @@ static void *ue_uffd_thread(void *arg)
 	return NULL;
 }
 
-static void ue_read_store(struct ue_pager *p, size_t i, void *buf)
+static void ev_read_store(struct ev_pager *p, size_t i, void *buf)
 {
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < p->cfg.page) {
 		n = pread(p->cfg.store, (char *)buf + done, p->cfg.page - done,
-			  ue_off(p, i) + done);
+			  ev_off(p, i) + done);
 		if (n <= 0)
-			ue_end(BC_ERROR, "reading the store: %s",
+			ev_end(BC_ERROR, "reading the store: %s",
 			       n ? strerror(errno) : "end of file");
 		done += n;
 	}
@@ -225,7 +225,7 @@ static void ue_read_store(struct ue_pager *p, size_t i, void *buf)
  * registration and protection because the userfaultfd has asked for events
  * of mremap(); without that it would lose both.
  */
-static __u64 ue_fill_huge(struct ue_pager *p, size_t i)
+static __u64 ev_fill_huge(struct ev_pager *p, size_t i)
 {
 	char *mem;
 	__u64 sum;
@@ -235,9 +235,9 @@ static __u64 ue_fill_huge(struct ue_pager *p, size_t i)
 	pthread_rwlock_rdlock(&p->forks);
 	mem = bc_thp_alloc(1);
 	if (!mem)
-		ue_end(bc_last(), "%s", bc_reason());
-	ue_read_store(p, i, mem);
-	sum = ue_sum(mem, BC_THP_SIZE);
+		ev_end(bc_last(), "%s", bc_reason());
+	ev_read_store(p, i, mem);
+	sum = ev_sum(mem, BC_THP_SIZE);
 	ret = bc_uffd_register(p->uffd, mem, BC_THP_SIZE,
 			       UFFDIO_REGISTER_MODE_MISSING |
 			       UFFDIO_REGISTER_MODE_WP);
@@ -246,95 +246,95 @@ static __u64 ue_fill_huge(struct ue_pager *p, size_t i)
 	if (!ret && p->cfg.share && madvise(mem, BC_THP_SIZE, MADV_DONTFORK))
 		ret = -errno;
 	if (ret)
-		ue_end(BC_ERROR, "protecting a huge page: %s", strerror(-ret));
+		ev_end(BC_ERROR, "protecting a huge page: %s", strerror(-ret));
 	if (mremap(mem, BC_THP_SIZE, BC_THP_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		   ue_addr(p, i)) == MAP_FAILED)
-		ue_end(BC_ERROR, "mremap of a huge page: %s", strerror(errno));
+		   ev_addr(p, i)) == MAP_FAILED)
+		ev_end(BC_ERROR, "mremap of a huge page: %s", strerror(errno));
 	pthread_rwlock_unlock(&p->forks);
 	return sum;
 }
 
-static __u64 ue_fill_small(struct ue_pager *p, size_t i, void *buf)
+static __u64 ev_fill_small(struct ev_pager *p, size_t i, void *buf)
 {
 	int ret;
 
-	ue_read_store(p, i, buf);
-	ret = bc_uffd_copy(p->uffd, ue_addr(p, i), buf, p->cfg.page, true);
+	ev_read_store(p, i, buf);
+	ret = bc_uffd_copy(p->uffd, ev_addr(p, i), buf, p->cfg.page, true);
 	if (ret)
-		ue_end(BC_ERROR, "UFFDIO_COPY: %s", strerror(-ret));
-	return ue_sum(buf, p->cfg.page);
+		ev_end(BC_ERROR, "UFFDIO_COPY: %s", strerror(-ret));
+	return ev_sum(buf, p->cfg.page);
 }
 
 /* Called and returns with the lock; the page is in the pool already */
-static void ue_fill(struct ue_pager *p, size_t i, void *buf)
+static void ev_fill(struct ev_pager *p, size_t i, void *buf)
 {
-	struct ue_block *b = &p->blocks[i];
+	struct ev_block *b = &p->blocks[i];
 	__u64 sum;
 
-	b->state = UE_FILLING;
+	b->state = EV_FILLING;
 	b->write_wanted = false;
 	pthread_mutex_unlock(&p->lock);
-	sum = p->cfg.thp ? ue_fill_huge(p, i) : ue_fill_small(p, i, buf);
+	sum = p->cfg.thp ? ev_fill_huge(p, i) : ev_fill_small(p, i, buf);
 	pthread_mutex_lock(&p->lock);
 	if (b->summed && sum != b->sum) {
-		ue_add(p->stats.torn, 1);
+		ev_add(p->stats.torn, 1);
 		bc_diag("page %zu: the store gave back something else", i);
 	}
 	b->sum = sum;
 	b->summed = true;
-	ue_add(p->stats.filled, 1);
-	b->state = UE_CLEAN;
+	ev_add(p->stats.filled, 1);
+	b->state = EV_CLEAN;
 	if (b->write_wanted) {
-		b->state = UE_DIRTY;
-		ue_add(p->stats.wp_faults, 1);
-		ue_protect(p, i, false);
+		b->state = EV_DIRTY;
+		ev_add(p->stats.wp_faults, 1);
+		ev_protect(p, i, false);
 	}
-	ue_wake(p, i);
+	ev_wake(p, i);
 	ring_put(&p->fifo, i);
 	pthread_cond_signal(&p->need);
 }
 
-static void ue_answer(struct ue_pager *p, size_t i, unsigned int what, void *buf)
+static void ev_answer(struct ev_pager *p, size_t i, unsigned int what, void *buf)
 {
-	struct ue_block *b = &p->blocks[i];
+	struct ev_block *b = &p->blocks[i];
 
 	pthread_mutex_lock(&p->lock);
-	while (b->state == UE_ABSENT && (what & UE_MISSING) &&
+	while (b->state == EV_ABSENT && (what & EV_MISSING) &&
 	       p->resident >= p->cfg.pool)
 		pthread_cond_wait(&p->slot, &p->lock);
 	switch (b->state) {
-	case UE_ABSENT:
-		if (what & UE_MISSING) {
+	case EV_ABSENT:
+		if (what & EV_MISSING) {
 			p->resident++;
-			ue_fill(p, i, buf);
+			ev_fill(p, i, buf);
 		} else {
-			ue_wake(p, i);
+			ev_wake(p, i);
 		}
 		break;
-	case UE_FILLING:
-	case UE_EVICTING:
-		if (what & UE_WRITE)
+	case EV_FILLING:
+	case EV_EVICTING:
+		if (what & EV_WRITE)
 			b->write_wanted = true;
 		break;
-	case UE_CLEAN:
-		if (what & UE_WRITE) {
-			b->state = UE_DIRTY;
-			ue_add(p->stats.wp_faults, 1);
-			ue_protect(p, i, false);
+	case EV_CLEAN:
+		if (what & EV_WRITE) {
+			b->state = EV_DIRTY;
+			ev_add(p->stats.wp_faults, 1);
+			ev_protect(p, i, false);
 		}
-		ue_wake(p, i);
+		ev_wake(p, i);
 		break;
-	case UE_DIRTY:
-		ue_wake(p, i);
+	case EV_DIRTY:
+		ev_wake(p, i);
 		break;
 	}
 	pthread_mutex_unlock(&p->lock);
 	bc_beat();
 }
 
-static void *ue_filler(void *arg)
+static void *ev_filler(void *arg)
 {
-	struct ue_pager *p = arg;
+	struct ev_pager *p = arg;
 	unsigned int what;
 	void *buf = NULL;
 	size_t i;
@@ -342,7 +342,7 @@ static void *ue_filler(void *arg)
 	if (!p->cfg.thp) {
 		buf = bc_alloc(p->cfg.page);
 		if (!buf || madvise(buf, p->cfg.page, MADV_DONTFORK))
-			ue_end(BC_ERROR, "%s", bc_reason());
+			ev_end(BC_ERROR, "%s", bc_reason());
 	}
 	for (;;) {
 		pthread_mutex_lock(&p->qlock);
@@ -353,7 +353,7 @@ static void *ue_filler(void *arg)
 		p->blocks[i].what = 0;
 		p->blocks[i].queued = false;
 		pthread_mutex_unlock(&p->qlock);
-		ue_answer(p, i, what, buf);
+		ev_answer(p, i, what, buf);
 	}
 	return NULL;
 }
@@ -362,27 +362,27 @@ static void *ue_filler(void *arg)
  * A store to a huge page that a child shares splits it. So children inherit no
  * huge page but the one that leaves.
  */
-static void ue_inherit(struct ue_pager *p, size_t i, bool on)
+static void ev_inherit(struct ev_pager *p, size_t i, bool on)
 {
 	if (p->cfg.thp && p->cfg.share &&
-	    madvise(ue_addr(p, i), p->cfg.page, on ? MADV_DOFORK : MADV_DONTFORK))
-		ue_end(BC_ERROR, "MADV_DOFORK: %s", strerror(errno));
+	    madvise(ev_addr(p, i), p->cfg.page, on ? MADV_DOFORK : MADV_DONTFORK))
+		ev_end(BC_ERROR, "MADV_DOFORK: %s", strerror(errno));
 }
 
-static void ue_refork(struct ue_pager *p, pid_t *child)
+static void ev_refork(struct ev_pager *p, pid_t *child)
 {
 	int ready[2];
 	char byte;
 
 	bc_reap(*child);
 	if (pipe2(ready, O_CLOEXEC))
-		ue_end(BC_ERROR, "pipe: %s", strerror(errno));
+		ev_end(BC_ERROR, "pipe: %s", strerror(errno));
 	pthread_rwlock_wrlock(&p->forks);
 	*child = fork();
 	if (*child)
 		pthread_rwlock_unlock(&p->forks);
 	if (*child < 0)
-		ue_end(BC_ERROR, "fork: %s", strerror(errno));
+		ev_end(BC_ERROR, "fork: %s", strerror(errno));
 	if (!*child) {
 		/* Other threads' locks may be taken: system calls only. */
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -394,58 +394,58 @@ static void ue_refork(struct ue_pager *p, pid_t *child)
 	}
 	close(ready[1]);
 	if (read(ready[0], &byte, 1) != 1)
-		ue_end(BC_ERROR, "the forked child died");
+		ev_end(BC_ERROR, "the forked child died");
 	close(ready[0]);
 }
 
-/* The page is protected and UE_EVICTING */
-static void ue_write_out(struct ue_pager *p, size_t i)
+/* The page is protected and EV_EVICTING */
+static void ev_write_out(struct ev_pager *p, size_t i)
 {
-	struct ue_block *b = &p->blocks[i];
-	char *addr = ue_addr(p, i);
-	__u64 sum = ue_sum(addr, p->cfg.page);
+	struct ev_block *b = &p->blocks[i];
+	char *addr = ev_addr(p, i);
+	__u64 sum = ev_sum(addr, p->cfg.page);
 	__u64 entry = bc_pagemap(addr);
 	int ret;
 
 	if (!b->dirty) {
 		if (sum != b->sum) {
-			ue_add(p->stats.untrapped, 1);
+			ev_add(p->stats.untrapped, 1);
 			bc_diag("page %zu: clean, but not what was filled", i);
 		}
 		return;
 	}
 	if ((entry & BC_PM_PRESENT) && !(entry & BC_PM_EXCLUSIVE))
-		ue_add(p->stats.shared, 1);
+		ev_add(p->stats.shared, 1);
 	if (p->cfg.thp && bc_is_thp(addr, BC_THP_SIZE))
-		ue_add(p->stats.huge, 1);
+		ev_add(p->stats.huge, 1);
 	__atomic_store_n(&p->hint, (long)i, __ATOMIC_RELAXED);
 	bc_waiting("%s, page %zu", p->cfg.way->what, i);
-	ret = p->cfg.way->leave(addr, p->cfg.page, p->cfg.store, ue_off(p, i));
+	ret = p->cfg.way->leave(addr, p->cfg.page, p->cfg.store, ev_off(p, i));
 	if (ret)
-		ue_end(BC_FAIL, "got %s from %s of page %zu, want it written",
+		ev_end(BC_FAIL, "got %s from %s of page %zu, want it written",
 		       strerror(-ret), p->cfg.way->name, i);
 	__atomic_store_n(&p->hint, -1, __ATOMIC_RELAXED);
-	if (ue_sum(addr, p->cfg.page) != sum) {
-		ue_add(p->stats.untrapped, 1);
+	if (ev_sum(addr, p->cfg.page) != sum) {
+		ev_add(p->stats.untrapped, 1);
 		bc_diag("page %zu: changed while protected", i);
 	}
 	b->sum = sum;
-	ue_add(p->stats.written, 1);
+	ev_add(p->stats.written, 1);
 }
 
-static void ue_drop(struct ue_pager *p, size_t i)
+static void ev_drop(struct ev_pager *p, size_t i)
 {
-	struct ue_block *b = &p->blocks[i];
+	struct ev_block *b = &p->blocks[i];
 
-	ue_inherit(p, i, false);
+	ev_inherit(p, i, false);
 	pthread_mutex_lock(&p->lock);
 	if (b->write_wanted) {
 		p->evicting--;
-		b->state = UE_DIRTY;
-		ue_add(p->stats.kept, 1);
-		ue_add(p->stats.wp_faults, 1);
-		ue_protect(p, i, false);
-		ue_wake(p, i);
+		b->state = EV_DIRTY;
+		ev_add(p->stats.kept, 1);
+		ev_add(p->stats.wp_faults, 1);
+		ev_protect(p, i, false);
+		ev_wake(p, i);
 		ring_put(&p->fifo, i);
 		pthread_cond_signal(&p->need);
 		pthread_mutex_unlock(&p->lock);
@@ -453,14 +453,14 @@ static void ue_drop(struct ue_pager *p, size_t i)
 	}
 	pthread_mutex_unlock(&p->lock);
 	/* Decided: who wants to write from now on has to wait for a fill. */
-	if (madvise(ue_addr(p, i), p->cfg.page, MADV_DONTNEED))
-		ue_end(BC_ERROR, "MADV_DONTNEED: %s", strerror(errno));
+	if (madvise(ev_addr(p, i), p->cfg.page, MADV_DONTNEED))
+		ev_end(BC_ERROR, "MADV_DONTNEED: %s", strerror(errno));
 	pthread_mutex_lock(&p->lock);
 	p->evicting--;
 	p->resident--;
-	b->state = UE_ABSENT;
-	ue_add(p->stats.evicted, 1);
-	ue_wake(p, i);
+	b->state = EV_ABSENT;
+	ev_add(p->stats.evicted, 1);
+	ev_wake(p, i);
 	pthread_cond_broadcast(&p->slot);
 	if (!p->resident)
 		pthread_cond_signal(&p->empty);
@@ -468,7 +468,7 @@ static void ue_drop(struct ue_pager *p, size_t i)
 }
 
 /* How many pages ought to leave now, beyond those that are leaving */
-static size_t ue_surplus(struct ue_pager *p)
+static size_t ev_surplus(struct ev_pager *p)
 {
 	size_t low = p->cfg.pool - (p->cfg.pool / 8 ? : 1);
 	size_t staying = p->resident - p->evicting;
@@ -481,39 +481,39 @@ static size_t ue_surplus(struct ue_pager *p)
 	return staying - low < p->fifo.n ? staying - low : p->fifo.n;
 }
 
-static void *ue_evictor(void *arg)
+static void *ev_evictor(void *arg)
 {
-	struct ue_pager *p = arg;
-	size_t victims[UE_BATCH], n, max, i;
+	struct ev_pager *p = arg;
+	size_t victims[EV_BATCH], n, max, i;
 	pid_t child = 0;
 
 	for (;;) {
 		pthread_mutex_lock(&p->lock);
-		while (!(max = ue_surplus(p)))
+		while (!(max = ev_surplus(p)))
 			pthread_cond_wait(&p->need, &p->lock);
 		if (p->cfg.thp)
 			max = 1;
-		for (n = 0; n < max && n < UE_BATCH; n++) {
-			struct ue_block *b;
+		for (n = 0; n < max && n < EV_BATCH; n++) {
+			struct ev_block *b;
 
 			victims[n] = ring_get(&p->fifo);
 			b = &p->blocks[victims[n]];
-			b->dirty = b->state == UE_DIRTY;
+			b->dirty = b->state == EV_DIRTY;
 			b->write_wanted = false;
-			b->state = UE_EVICTING;
+			b->state = EV_EVICTING;
 			p->evicting++;
 		}
 		pthread_mutex_unlock(&p->lock);
 		for (i = 0; i < n; i++)
 			if (p->blocks[victims[i]].dirty)
-				ue_protect(p, victims[i], true);
-		ue_inherit(p, victims[0], true);
+				ev_protect(p, victims[i], true);
+		ev_inherit(p, victims[0], true);
 		/* Protected first: no store can end the sharing. */
 		if (p->cfg.share)
-			ue_refork(p, &child);
+			ev_refork(p, &child);
 		for (i = 0; i < n; i++) {
-			ue_write_out(p, victims[i]);
-			ue_drop(p, victims[i]);
+			ev_write_out(p, victims[i]);
+			ev_drop(p, victims[i]);
 			bc_beat();
 		}
 	}
@@ -521,15 +521,15 @@ static void *ue_evictor(void *arg)
 }
 
 /**
- * ue_start() - map the region and start the pager's threads
+ * ev_start() - map the region and start the pager's threads
  * @cfg: what to run
  *
  * Return: the pager; what goes wrong ends the process.
  */
-struct ue_pager *ue_start(const struct ue_config *cfg)
+struct ev_pager *ev_start(const struct ev_config *cfg)
 {
 	size_t len = cfg->pages * cfg->page;
-	struct ue_pager *p = ue_zalloc(1, sizeof(*p));
+	struct ev_pager *p = ev_zalloc(1, sizeof(*p));
 	unsigned int i;
 	pthread_t tid;
 	char *map;
@@ -537,7 +537,7 @@ struct ue_pager *ue_start(const struct ue_config *cfg)
 
 	p->cfg = *cfg;
 	p->hint = -1;
-	p->blocks = ue_zalloc(cfg->pages, sizeof(*p->blocks));
+	p->blocks = ev_zalloc(cfg->pages, sizeof(*p->blocks));
 	ring_init(&p->fifo, cfg->pages);
 	ring_init(&p->queue, cfg->pages);
 	pthread_mutex_init(&p->lock, NULL);
@@ -549,30 +549,30 @@ struct ue_pager *ue_start(const struct ue_config *cfg)
 	pthread_cond_init(&p->qmore, NULL);
 	p->uffd = bc_uffd_open(cfg->thp ? UFFD_FEATURE_EVENT_REMAP : 0);
 	if (p->uffd < 0)
-		ue_end(bc_last(), "%s", bc_reason());
+		ev_end(bc_last(), "%s", bc_reason());
 	map = bc_alloc(len + BC_THP_SIZE);
 	if (!map)
-		ue_end(BC_ERROR, "%s", bc_reason());
+		ev_end(BC_ERROR, "%s", bc_reason());
 	p->region = (char *)(((uintptr_t)map + BC_THP_SIZE - 1) &
 			     ~(BC_THP_SIZE - 1));
 	ret = bc_uffd_register(p->uffd, p->region, len,
 			       UFFDIO_REGISTER_MODE_MISSING |
 			       UFFDIO_REGISTER_MODE_WP);
 	if (ret)
-		ue_end(BC_ERROR, "UFFDIO_REGISTER: %s", strerror(-ret));
-	ue_thread(&tid, "uffd", 0, ue_uffd_thread, p);
+		ev_end(BC_ERROR, "UFFDIO_REGISTER: %s", strerror(-ret));
+	ev_thread(&tid, "uffd", 0, ev_uffd_thread, p);
 	for (i = 0; i < cfg->fillers; i++)
-		ue_thread(&tid, "filler", i, ue_filler, p);
+		ev_thread(&tid, "filler", i, ev_filler, p);
 	for (i = 0; i < cfg->evictors; i++)
-		ue_thread(&tid, "evictor", i, ue_evictor, p);
+		ev_thread(&tid, "evictor", i, ev_evictor, p);
 	return p;
 }
 
 /**
- * ue_flush() - have every page evicted
+ * ev_flush() - have every page evicted
  * @p: the pager; nobody may use the region meanwhile
  */
-void ue_flush(struct ue_pager *p)
+void ev_flush(struct ev_pager *p)
 {
 	pthread_mutex_lock(&p->lock);
 	p->drain = true;

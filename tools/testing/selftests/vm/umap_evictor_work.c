@@ -20,7 +20,7 @@ static void *work_alloc(size_t len)
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (mem == MAP_FAILED)
-		ue_end(BC_ERROR, "no memory for %zu bytes", len);
+		ev_end(BC_ERROR, "no memory for %zu bytes", len);
 	return mem;
 }
 
@@ -30,7 +30,7 @@ static void *work_alloc(size_t len)
  * lost, torn or seen twice shows at the next access, or in the store.
  */
 struct count_worker {
-	struct ue_pager *p;
+	struct ev_pager *p;
 	unsigned int n;
 	__u64 *shadow;		/* one entry a small page */
 	pthread_t tid;
@@ -55,7 +55,7 @@ static void count_check(struct count_worker *w, size_t at, char *page,
 
 	if (front == want && back == want)
 		return;
-	ue_add(w->p->stats.lost, 1);
+	ev_add(w->p->stats.lost, 1);
 	bc_diag("small page %zu, worker %u, %s: got %llu and %llu, want %llu",
 		at, w->n, where, (unsigned long long)front,
 		(unsigned long long)back, (unsigned long long)want);
@@ -65,7 +65,7 @@ static void count_check(struct count_worker *w, size_t at, char *page,
 static void *count_thread(void *arg)
 {
 	struct count_worker *w = arg;
-	const struct ue_config *cfg = &w->p->cfg;
+	const struct ev_config *cfg = &w->p->cfg;
 	size_t small = cfg->page / bc_page_size(), at;
 	unsigned int seed = w->n + 1;
 	unsigned long op;
@@ -92,14 +92,14 @@ static void *count_thread(void *arg)
 	return NULL;
 }
 
-static void work_read(struct ue_pager *p, char *buf, size_t len, off_t off)
+static void work_read(struct ev_pager *p, char *buf, size_t len, off_t off)
 {
 	ssize_t n;
 
 	while (len) {
 		n = pread(p->cfg.store, buf, len, off);
 		if (n <= 0)
-			ue_end(BC_ERROR, "reading the store: %s",
+			ev_end(BC_ERROR, "reading the store: %s",
 			       n ? strerror(errno) : "end of file");
 		buf += n;
 		off += n;
@@ -107,7 +107,7 @@ static void work_read(struct ue_pager *p, char *buf, size_t len, off_t off)
 	}
 }
 
-static void count_verify(struct ue_pager *p, struct count_worker *w)
+static void count_verify(struct ev_pager *p, struct count_worker *w)
 {
 	size_t small = p->cfg.page / bc_page_size(), i, k;
 	char *buf = work_alloc(p->cfg.page);
@@ -124,10 +124,10 @@ static void count_verify(struct ue_pager *p, struct count_worker *w)
 }
 
 /**
- * ue_count() - have workers count in the region, and verify
+ * ev_count() - have workers count in the region, and verify
  * @p: the pager; the store was all zero
  */
-void ue_count(struct ue_pager *p)
+void ev_count(struct ev_pager *p)
 {
 	size_t small = p->cfg.pages * (p->cfg.page / bc_page_size());
 	time_t end = time(NULL) + p->cfg.seconds;
@@ -142,11 +142,11 @@ void ue_count(struct ue_pager *p)
 	}
 	do {
 		for (i = 0; i < p->cfg.workers; i++)
-			ue_thread(&w[i].tid, "worker", i, count_thread, &w[i]);
+			ev_thread(&w[i].tid, "worker", i, count_thread, &w[i]);
 		for (i = 0; i < p->cfg.workers; i++)
 			pthread_join(w[i].tid, NULL);
 	} while (time(NULL) < end);
-	ue_flush(p);
+	ev_flush(p);
 	count_verify(p, w);
 }
 
@@ -158,7 +158,7 @@ void ue_count(struct ue_pager *p)
 #define SORT_STACK	4096
 
 struct sort {
-	struct ue_pager *p;
+	struct ev_pager *p;
 	__u64 *rec;
 	size_t n;
 	pthread_mutex_t lock;
@@ -289,7 +289,7 @@ static void sort_run(struct sort *s)
 		return;
 	}
 	for (i = 0; i < n; i++)
-		ue_thread(&tid[i], "worker", i, sort_thread, s);
+		ev_thread(&tid[i], "worker", i, sort_thread, s);
 	for (i = 0; i < n; i++)
 		pthread_join(tid[i], NULL);
 }
@@ -327,11 +327,11 @@ static void radix_sort(__u64 *rec, size_t n)
 }
 
 /**
- * ue_sort() - sort the store's 8-byte records in place through the region
+ * ev_sort() - sort the store's 8-byte records in place through the region
  * @p: the pager
  * @bytes: size of the file; what is beyond its last whole record stays
  */
-void ue_sort(struct ue_pager *p, size_t bytes)
+void ev_sort(struct ev_pager *p, size_t bytes)
 {
 	size_t len = p->cfg.pages * p->cfg.page, i, wrong = 0;
 	time_t end = time(NULL) + p->cfg.seconds;
@@ -352,7 +352,7 @@ void ue_sort(struct ue_pager *p, size_t bytes)
 		reverse(s.rec, s.n);
 		sort_run(&s);
 	}
-	ue_flush(p);
+	ev_flush(p);
 	got = work_alloc(len);
 	work_read(p, got, len, 0);
 	for (i = 0; i < len / sizeof(__u64); i++)
@@ -360,5 +360,5 @@ void ue_sort(struct ue_pager *p, size_t bytes)
 			wrong++;
 	if (wrong)
 		bc_diag("%zu records differ from the independent sort", wrong);
-	ue_add(p->stats.lost, wrong);
+	ev_add(p->stats.lost, wrong);
 }
