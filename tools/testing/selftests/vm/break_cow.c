@@ -29,6 +29,9 @@ static const struct promise promises[] = {
 	{ .name = "leak", .fn = case_leak,
 	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
 		   KIND(MEM_HUGETLB) },
+	{ .name = "older", .fn = case_older,
+	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
+		   KIND(MEM_SWAP) },
 	{ .name = "own", .fn = case_own, .shared = true,
 	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
 		   KIND(MEM_HUGETLB) | KIND(MEM_SWAP) },
@@ -37,6 +40,10 @@ static const struct promise promises[] = {
 	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
 		   KIND(MEM_HUGETLB) | KIND(MEM_SWAP) },
 	{ .name = "coherent", .fn = case_coherent, .kinds = KIND(MEM_KSM) },
+	{ .name = "pin, mprotect", .fn = case_pin_mprotect,
+	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) },
+	{ .name = "pin, uffd-wp", .fn = case_pin_uffd_wp,
+	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) },
 	{ .name = "read-only", .fn = case_prot, .shared = true,
 	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_HUGETLB) },
 	{ .name = "soft-dirty", .fn = case_soft_dirty, .shared = true,

@@ -20,10 +20,6 @@
 
 #include "break_cow_cases.h"
 
-#define OLD	0x11	/* what mem_get() leaves behind */
-#define NEW	0x22
-#define SECRET	0x77
-
 /* Get the memory of @arg, shared if it asks for that. */
 static int get(const struct bc_arg *arg, struct bc_mem *mem)
 {

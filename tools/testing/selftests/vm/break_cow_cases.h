@@ -5,6 +5,10 @@
 
 #include "break_cow_util.h"
 
+#define OLD	0x11	/* what mem_get() leaves behind */
+#define NEW	0x22	/* what is stored then */
+#define SECRET	0x77	/* ... and is not meant for everybody */
+
 /* Kinds of memory: see mem_get() */
 enum bc_kind {
 	MEM_4K,
@@ -41,6 +45,7 @@ extern const char * const bc_kind_name[MEM_NR];
 
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
+int mem_swap_out(struct bc_mem *mem);
 int hold_take(struct bc_hold *hold, const void *addr);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
 __u64 pfn_of(pid_t pid, const void *addr);
@@ -55,5 +60,8 @@ int case_soft_dirty(const void *arg);
 int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);
 int case_no_memory(const void *arg);
+int case_older(const void *arg);
+int case_pin_mprotect(const void *arg);
+int case_pin_uffd_wp(const void *arg);
 
 #endif /* BREAK_COW_CASES_H */

@@ -22,7 +22,6 @@
 #define MAP_HUGE_2MB	(21 << 26)
 #endif
 
-#define OLD		0x11
 #define KSM		"/sys/kernel/mm/ksm/"
 
 const char * const bc_kind_name[MEM_NR] = {
@@ -81,11 +80,17 @@ static bool swapped_out(struct bc_mem *mem)
 	return bc_pagemap(mem->addr) & BC_PM_SWAP;
 }
 
-static int get_swap(struct bc_mem *mem)
+/**
+ * mem_swap_out() - have a page swapped out
+ * @mem: the memory, one small page
+ *
+ * Return: BC_OK; else BC_SKIP or BC_ERROR, with the reason recorded.
+ */
+int mem_swap_out(struct bc_mem *mem)
 {
 	char line[128];
 	FILE *f = fopen("/proc/swaps", "r");
-	int lines = 0, ret;
+	int lines = 0;
 
 	while (f && fgets(line, sizeof(line), f))
 		lines++;
@@ -93,8 +98,13 @@ static int get_swap(struct bc_mem *mem)
 		fclose(f);
 	if (lines < 2)
 		return bc_why(BC_SKIP, "no swap (swapon)");
+	return wait_for(mem, swapped_out, "the page to be swapped out");
+}
 
-	ret = wait_for(mem, swapped_out, "the page to be swapped out");
+static int get_swap(struct bc_mem *mem)
+{
+	int ret = mem_swap_out(mem);
+
 	if (ret)
 		return ret;
 	/* The child gets the entry, we get the page back. */

@@ -21,6 +21,7 @@
 #ifndef SYS_io_uring_setup
 #define SYS_io_uring_setup	425
 #define SYS_io_uring_enter	426
+#define SYS_io_uring_register	427
 #endif
 
 /* What a thread keeps from one call to the next; nothing of it survives fork */
@@ -145,9 +146,9 @@ static int bc_uring_setup(struct bc_io *io)
 	return 0;
 }
 
-static int way_uring(const void *addr, size_t len, int fd, off_t off)
+/* Submit one request, and wait for it: 0, or -errno */
+static int uring_do(const struct io_uring_sqe *sqe)
 {
-	struct iovec iov = { .iov_base = (void *)addr, .iov_len = len };
 	struct bc_io *io = bc_io_get();
 	unsigned int tail, head, at;
 	int ret;
@@ -159,12 +160,7 @@ static int way_uring(const void *addr, size_t len, int fd, off_t off)
 	}
 	tail = *io->sq_tail;
 	at = tail & *io->sq_mask;
-	memset(&io->sqes[at], 0, sizeof(io->sqes[at]));
-	io->sqes[at].opcode = IORING_OP_WRITEV;
-	io->sqes[at].fd = fd;
-	io->sqes[at].off = off;
-	io->sqes[at].addr = (uintptr_t)&iov;
-	io->sqes[at].len = 1;
+	io->sqes[at] = *sqe;
 	io->sq_array[at] = at;
 	__atomic_store_n(io->sq_tail, tail + 1, __ATOMIC_RELEASE);
 	if (syscall(SYS_io_uring_enter, io->uring, 1, 0, 0, NULL, 0) != 1)
@@ -177,9 +173,77 @@ static int way_uring(const void *addr, size_t len, int fd, off_t off)
 			return -errno;
 	ret = io->cqes[head & *io->cq_mask].res;
 	__atomic_store_n(io->cq_head, head + 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
+static int way_uring(const void *addr, size_t len, int fd, off_t off)
+{
+	struct iovec iov = { .iov_base = (void *)addr, .iov_len = len };
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_WRITEV,
+		.fd = fd,
+		.off = off,
+		.addr = (uintptr_t)&iov,
+		.len = 1,
+	};
+	int ret = uring_do(&sqe);
+
 	if (ret < 0)
 		return ret;
 	return (size_t)ret == len ? 0 : -EIO;
+}
+
+/**
+ * bc_pin() - have memory pinned, for good: FOLL_PIN, FOLL_LONGTERM, FOLL_WRITE
+ * @addr: the memory, which io_uring registers as the buffer of this thread
+ * @len: its length
+ *
+ * Return: 0 or -errno.
+ */
+int bc_pin(void *addr, size_t len)
+{
+	struct iovec iov = { .iov_base = addr, .iov_len = len };
+	struct bc_io *io = bc_io_get();
+	int ret;
+
+	if (io->uring < 0) {
+		ret = bc_uring_setup(io);
+		if (ret)
+			return ret;
+	}
+	ret = syscall(SYS_io_uring_register, io->uring, IORING_REGISTER_BUFFERS,
+		      &iov, 1);
+	return ret < 0 ? -errno : 0;
+}
+
+/**
+ * bc_pin_read() - read pinned memory as a device does, whatever is mapped now
+ * @addr: within what bc_pin() got
+ * @buf: where the bytes end up
+ * @len: how many
+ *
+ * Return: 0, or -errno with the reason recorded.
+ */
+int bc_pin_read(const void *addr, void *buf, size_t len)
+{
+	struct io_uring_sqe sqe = {
+		.opcode = IORING_OP_WRITE_FIXED,
+		.addr = (uintptr_t)addr,
+		.len = len,
+	};
+	int ret;
+
+	sqe.fd = bc_tmpfile(0);
+	if (sqe.fd < 0)
+		return -ENOENT;
+	ret = uring_do(&sqe);
+	if (ret >= 0 && (ret != (int)len ||
+			 pread(sqe.fd, buf, len, 0) != (ssize_t)len))
+		ret = -EIO;
+	if (ret < 0)
+		bc_why(BC_ERROR, "reading the pinned page: %s", strerror(-ret));
+	close(sqe.fd);
+	return ret < 0 ? ret : 0;
 }
 
 static int way_vmsplice(const void *addr, size_t len, int fd, off_t off)
