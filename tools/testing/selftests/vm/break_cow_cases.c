@@ -30,14 +30,6 @@ static int get(const struct bc_arg *arg, struct bc_mem *mem)
 	return ret;
 }
 
-static int take(struct bc_hold *hold, const void *addr)
-{
-	int err = hold_take(hold, addr);
-
-	return err ? bc_why(BC_FAIL, "got %s from vmsplice, want a page",
-			    strerror(-err)) : BC_OK;
-}
-
 static void *store_new(void *addr)
 {
 	bc_store(addr, NEW);
@@ -110,8 +102,7 @@ int case_leak(const void *p)
 	ret = mem_get(arg->kind, &mem);
 	if (ret)
 		return ret;
-	/* In the middle: a tail page, if it is huge. */
-	page = mem.addr + mem.len / 2 / bc_page_size() * bc_page_size();
+	page = mem_middle(&mem);
 	if (pipe(ready) || pipe(go))
 		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
 
@@ -203,19 +194,6 @@ int case_coherent(const void *p)
 	return ret;
 }
 
-/* Write-protect all of @mem, so that no entry is writable. */
-static int protect(struct bc_mem *mem)
-{
-	int uffd = bc_uffd_open(0);
-
-	if (uffd < 0)
-		return BC_SKIP;
-	if (bc_uffd_register(uffd, mem->addr, mem->len, UFFDIO_REGISTER_MODE_WP) ||
-	    bc_uffd_wp(uffd, mem->addr, mem->len, true))
-		return BC_ERROR;
-	return BC_OK;
-}
-
 /*
  * What nobody shares, and what is nobody's data, costs neither a fault nor a
  * copy, although no entry is writable.
@@ -229,7 +207,7 @@ int case_free(const void *p)
 	__u64 before[PAGES];
 	struct bc_mem mem;
 	unsigned int i, n = 1;
-	int ret, thp;
+	int ret, thp, uffd;
 	char *page;
 
 	ret = mem_get(arg->kind, &mem);
@@ -241,7 +219,7 @@ int case_free(const void *p)
 		n = PAGES;
 	if (arg->kind == MEM_4K || arg->kind == MEM_THP) {
 		memset(mem.addr, OLD, mem.len);
-		ret = protect(&mem);
+		ret = mem_protect(&mem, &uffd);
 		if (ret)
 			return ret;
 	}

@@ -46,7 +46,12 @@ extern const char * const bc_kind_name[MEM_NR];
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
+int mem_protect(struct bc_mem *mem, int *uffd);
+char *mem_middle(const struct bc_mem *mem);
+int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
+	       const char *what);
 int hold_take(struct bc_hold *hold, const void *addr);
+int take(struct bc_hold *hold, const void *addr);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
 __u64 pfn_of(pid_t pid, const void *addr);
 

@@ -243,6 +243,54 @@ int mem_share(struct bc_mem *mem, int close_fd)
 }
 
 /**
+ * mem_protect() - write-protect all of it, so that no entry is writable
+ * @mem: the memory
+ * @uffd: receives the userfaultfd that can end it
+ *
+ * Return: BC_OK; else BC_SKIP or BC_ERROR, with the reason recorded.
+ */
+int mem_protect(struct bc_mem *mem, int *uffd)
+{
+	*uffd = bc_uffd_open(0);
+	if (*uffd < 0)
+		return BC_SKIP;
+	if (bc_uffd_register(*uffd, mem->addr, mem->len, UFFDIO_REGISTER_MODE_WP) ||
+	    bc_uffd_wp(*uffd, mem->addr, mem->len, true))
+		return BC_ERROR;
+	return BC_OK;
+}
+
+/**
+ * mem_middle() - the page in the middle: a tail page, if it is huge
+ * @mem: the memory
+ */
+char *mem_middle(const struct bc_mem *mem)
+{
+	return mem->addr + mem->len / 2 / bc_page_size() * bc_page_size();
+}
+
+/**
+ * bytes_same() - are all bytes the same
+ * @buf: what was read
+ * @len: how much
+ * @want: the byte
+ * @what: what it was read from, for the reason
+ *
+ * Return: BC_OK, or BC_FAIL with the reason recorded.
+ */
+int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
+	       const char *what)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (buf[i] != want)
+			return bc_why(BC_FAIL, "got %#x at %zu of %s, want %#x",
+				      buf[i], i, what, want);
+	return BC_OK;
+}
+
+/**
  * hold_take() - take a reference to a page, and keep it
  * @hold: receives it; a reference more if it was used before
  * @addr: the page
@@ -267,6 +315,21 @@ int hold_take(struct bc_hold *hold, const void *addr)
 }
 
 /**
+ * take() - hold_take(), where there has to be a page
+ * @hold: receives the reference
+ * @addr: the page
+ *
+ * Return: BC_OK, or BC_FAIL with the reason recorded.
+ */
+int take(struct bc_hold *hold, const void *addr)
+{
+	int err = hold_take(hold, addr);
+
+	return err ? bc_why(BC_FAIL, "got %s from vmsplice, want a page",
+			    strerror(-err)) : BC_OK;
+}
+
+/**
  * hold_same() - does a page that is held have the same byte everywhere
  * @hold: the reference, which is gone afterwards
  * @want: the byte
@@ -277,16 +340,11 @@ int hold_take(struct bc_hold *hold, const void *addr)
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 {
 	unsigned char buf[4096];
-	size_t i;
 
 	bc_waiting("the pipe to be read");
 	if (read(hold->pipe[0], buf, sizeof(buf)) != sizeof(buf))
 		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
-	for (i = 0; i < sizeof(buf); i++)
-		if (buf[i] != want)
-			return bc_why(BC_FAIL, "got %#x at %zu of %s, want %#x",
-				      buf[i], i, what, want);
-	return BC_OK;
+	return bytes_same(buf, sizeof(buf), want, what);
 }
 
 /**

@@ -34,14 +34,12 @@ int case_older(const void *p)
 	ret = mem_get(swapped ? MEM_4K : arg->kind, &mem);
 	if (ret)
 		return ret;
-	/* In the middle: a tail page, if it is huge. */
-	page = mem.addr + mem.len / 2 / bc_page_size() * bc_page_size();
+	page = mem_middle(&mem);
 	if (pipe(go))
 		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
-	ret = hold_take(&hold, page);
+	ret = take(&hold, page);
 	if (ret)
-		return bc_why(BC_FAIL, "got %s from vmsplice, want a page",
-			      strerror(-ret));
+		return ret;
 
 	child = fork();
 	if (child < 0)
@@ -74,7 +72,7 @@ static int get_pinned(enum bc_kind kind, struct bc_mem *mem, char **page)
 
 	if (ret)
 		return ret;
-	*page = mem->addr + mem->len / 2 / bc_page_size() * bc_page_size();
+	*page = mem_middle(mem);
 	ret = bc_pin(*page, bc_page_size());
 	if (ret == -ENOSYS)
 		return bc_why(BC_SKIP, "no io_uring (CONFIG_IO_URING)");
@@ -88,17 +86,12 @@ static int get_pinned(enum bc_kind kind, struct bc_mem *mem, char **page)
 static int pin_coherent(char *page)
 {
 	unsigned char buf[4096];
-	size_t i;
 
 	memset(page, NEW, sizeof(buf));
 	bc_waiting("io_uring to write a pinned page");
 	if (bc_pin_read(page, buf, sizeof(buf)))
 		return BC_ERROR;
-	for (i = 0; i < sizeof(buf); i++)
-		if (buf[i] != NEW)
-			return bc_why(BC_FAIL, "got %#x at %zu of the pinned page, want %#x",
-				      buf[i], i, NEW);
-	return BC_OK;
+	return bytes_same(buf, sizeof(buf), NEW, "the pinned page");
 }
 
 /* A pinned page of ours that mprotect() has left read-only is not copied. */
@@ -129,12 +122,10 @@ int case_pin_uffd_wp(const void *p)
 	ret = get_pinned(arg->kind, &mem, &page);
 	if (ret)
 		return ret;
-	uffd = bc_uffd_open(UFFD_FEATURE_PAGEFAULT_FLAG_WP);
-	if (uffd < 0)
-		return BC_SKIP;
-	if (bc_uffd_register(uffd, mem.addr, mem.len, UFFDIO_REGISTER_MODE_WP) ||
-	    bc_uffd_wp(uffd, mem.addr, mem.len, true) ||
-	    bc_uffd_wp(uffd, mem.addr, mem.len, false))
+	ret = mem_protect(&mem, &uffd);
+	if (ret)
+		return ret;
+	if (bc_uffd_wp(uffd, mem.addr, mem.len, false))
 		return BC_ERROR;
 	return pin_coherent(page);
 }

@@ -122,6 +122,8 @@ static int bc_uring_setup(struct bc_io *io)
 	char *sq, *cq;
 	int fd;
 
+	if (io->uring >= 0)
+		return 0;
 	fd = syscall(SYS_io_uring_setup, 4, &p);
 	if (fd < 0)
 		return -errno;
@@ -146,18 +148,16 @@ static int bc_uring_setup(struct bc_io *io)
 	return 0;
 }
 
-/* Submit one request, and wait for it: 0, or -errno */
+/* Submit one request, and wait for it: what it returned, or -errno */
 static int uring_do(const struct io_uring_sqe *sqe)
 {
 	struct bc_io *io = bc_io_get();
 	unsigned int tail, head, at;
 	int ret;
 
-	if (io->uring < 0) {
-		ret = bc_uring_setup(io);
-		if (ret)
-			return ret;
-	}
+	ret = bc_uring_setup(io);
+	if (ret)
+		return ret;
 	tail = *io->sq_tail;
 	at = tail & *io->sq_mask;
 	io->sqes[at] = *sqe;
@@ -206,11 +206,9 @@ int bc_pin(void *addr, size_t len)
 	struct bc_io *io = bc_io_get();
 	int ret;
 
-	if (io->uring < 0) {
-		ret = bc_uring_setup(io);
-		if (ret)
-			return ret;
-	}
+	ret = bc_uring_setup(io);
+	if (ret)
+		return ret;
 	ret = syscall(SYS_io_uring_register, io->uring, IORING_REGISTER_BUFFERS,
 		      &iov, 1);
 	return ret < 0 ? -errno : 0;
