@@ -126,6 +126,8 @@ static unsigned int foll_flags(unsigned int how)
 		flags |= FOLL_LONGTERM;
 	if (how & BREAK_COW_NOWAIT)
 		flags |= FOLL_NOWAIT;
+	if (how & BREAK_COW_FORCE)
+		flags |= FOLL_FORCE;
 	return flags;
 }
 
@@ -139,7 +141,9 @@ static long held_take(struct held *held, const struct break_cow_take *take)
 	    !take->nr_pages || take->nr_pages > MAX_PAGES ||
 	    !PAGE_ALIGNED(take->addr))
 		return -EINVAL;
-	/* Fast GUP warns about flags that mean something to slow GUP only. */
+	/* GUP warns about flags that do not go together. */
+	if ((take->how & BREAK_COW_LONGTERM) && !(take->how & BREAK_COW_PIN))
+		return -EINVAL;
 	if ((take->how & (BREAK_COW_FAST | BREAK_COW_FAST_ONLY)) &&
 	    (take->pid || (take->how & BREAK_COW_NOWAIT)))
 		return -EINVAL;

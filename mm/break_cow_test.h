@@ -12,12 +12,13 @@
 /* How to take the references: @how of struct break_cow_take */
 #define BREAK_COW_WRITE		0x1	/* FOLL_WRITE */
 #define BREAK_COW_PIN		0x2	/* FOLL_PIN, else FOLL_GET */
-#define BREAK_COW_LONGTERM	0x4	/* FOLL_LONGTERM */
+#define BREAK_COW_LONGTERM	0x4	/* FOLL_LONGTERM, only with PIN */
 #define BREAK_COW_FAST		0x8	/* fast GUP */
 #define BREAK_COW_FAST_ONLY	0x10	/* ... which gives up, not falls back */
 #define BREAK_COW_NO_RETRY	0x20	/* locked == NULL: no retry of a fault */
 #define BREAK_COW_NOWAIT	0x40	/* FOLL_NOWAIT, implies NO_RETRY; not fast */
-#define BREAK_COW_HOW		0x7f
+#define BREAK_COW_FORCE		0x80	/* FOLL_FORCE */
+#define BREAK_COW_HOW		0xff
 
 /**
  * struct break_cow_take - take references to pages, and keep them

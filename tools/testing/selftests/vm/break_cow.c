@@ -2,7 +2,7 @@
 /*
  * Does a read-only GUP break copy-on-write where it has to, and only there?
  *
- * A table of promises times kinds of memory. Each case runs in a process of its
+ * A table of promises times kinds of memory times holders of references. Each case runs in a process of its
  * own and has a deadline: a read that never returns is a result as well. Run as
  * root: pagemap shows page frames to nobody else. BREAK_COW_DEADLINE sets the
  * seconds that a case may take.
@@ -14,49 +14,75 @@
 
 #define DEADLINE	10	/* seconds; emulated CPUs are slow */
 #define KIND(k)		(1U << (k))
+#define BY(name)	(1U << BC_ ## name)
+
+/* Sets of kinds of memory */
+#define SINGLE		(KIND(MEM_4K))
+#define HUGE_PAGE	(KIND(MEM_THP) | KIND(MEM_THP_PTE))
+#define PARTS		(KIND(MEM_THP_ONE) | KIND(MEM_THP_MOVED) | \
+			 KIND(MEM_THP_PART))
+#define HUGETLB		(KIND(MEM_HUGETLB))
+#define CACHE		(KIND(MEM_FILE) | KIND(MEM_FILE_THP) | \
+			 KIND(MEM_FILE_HUGE))
+#define ZERO		(KIND(MEM_ZERO) | KIND(MEM_HUGE_ZERO))
+
+/* Sets of holders */
+#define NOBODY		0	/* the case brings its own */
+#define PLAIN		(BY(VMSPLICE) | BY(GET) | BY(GET_FAST))
+#define LONG		(BY(PIN_LONG) | BY(PIN_LONG_FAST))
+#define SHORT		(PLAIN | BY(PIN) | BY(PIN_FAST) | BY(NO_RETRY) | \
+			 BY(NOWAIT) | BY(REMOTE))
+#define SOME		(BY(VMSPLICE) | BY(PIN) | BY(PIN_LONG_FAST))
+#define READ_PINS	(BY(PIN) | BY(PIN_LONG_FAST))
+#define PINS		(BY(URING) | READ_PINS)
 
 struct promise {
 	const char *name;
 	bc_fn fn;
 	unsigned int kinds;	/* of memory, KIND() */
+	unsigned int by;	/* who takes the references, BY() */
+	int (*act)(struct bc_mem *mem);
 	bool shared;		/* with a child */
 	bool ways;		/* each way to read, private and shared */
 };
 
 static const struct promise promises[] = {
-	{ .name = "evict", .fn = case_evict, .ways = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) },
-	{ .name = "leak", .fn = case_leak,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
-		   KIND(MEM_HUGETLB) },
-	{ .name = "older", .fn = case_older,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
-		   KIND(MEM_SWAP) },
-	{ .name = "own", .fn = case_own, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
-		   KIND(MEM_HUGETLB) | KIND(MEM_SWAP) },
-	{ .name = "own", .fn = case_own, .kinds = KIND(MEM_KSM) },
-	{ .name = "coherent", .fn = case_coherent, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) |
-		   KIND(MEM_HUGETLB) | KIND(MEM_SWAP) },
-	{ .name = "coherent", .fn = case_coherent, .kinds = KIND(MEM_KSM) },
-	{ .name = "pin, mprotect", .fn = case_pin_mprotect,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) },
-	{ .name = "pin, uffd-wp", .fn = case_pin_uffd_wp,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_THP_PTE) },
-	{ .name = "read-only", .fn = case_prot, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_HUGETLB) },
-	{ .name = "soft-dirty", .fn = case_soft_dirty, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) },
-	{ .name = "free", .fn = case_free,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) | KIND(MEM_ZERO) |
-		   KIND(MEM_HUGE_ZERO) | KIND(MEM_FILE) },
-	{ .name = "remote breaks", .fn = case_remote_breaks, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) },
-	{ .name = "remote looks", .fn = case_remote_looks, .shared = true,
-	  .kinds = KIND(MEM_4K) | KIND(MEM_THP) },
-	{ .name = "no memory", .fn = case_no_memory, .shared = true,
-	  .kinds = KIND(MEM_HUGETLB) },
+	{ "evict", case_evict, SINGLE | KIND(MEM_THP), NOBODY, .ways = true },
+	{ "leak", case_leak, SINGLE | HUGE_PAGE | HUGETLB, SHORT | LONG },
+	{ "older", case_older,
+	  SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP), PLAIN },
+	{ "own", case_own, SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP),
+	  SHORT | LONG, .shared = true },
+	{ "own", case_own, KIND(MEM_KSM), SHORT | LONG },
+	{ "own, long term", case_own, CACHE, LONG },
+	{ "coherent", case_coherent,
+	  SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP), SHORT | LONG,
+	  .shared = true },
+	{ "coherent", case_coherent, KIND(MEM_KSM), SHORT | LONG },
+	{ "coherent, long term", case_coherent, ZERO | CACHE, LONG },
+	{ "pin, mprotect", case_pin, SINGLE | HUGE_PAGE | PARTS, PINS,
+	  act_mprotect },
+	{ "pin, uffd-wp", case_pin, SINGLE | HUGE_PAGE | PARTS, PINS,
+	  act_uffd_wp },
+	{ "pin, clear_refs", case_pin, KIND(MEM_THP), PINS, act_clear_refs },
+	{ "pin, fork", case_pin, SINGLE | HUGE_PAGE | HUGETLB, PINS, act_fork },
+	{ "pin, pageout and fork", case_pin, KIND(MEM_SWAP_IN), READ_PINS,
+	  act_pageout_fork },
+	{ "pin, KSM", case_pin, KIND(MEM_SWAP_IN), READ_PINS, act_ksm },
+	{ "read-only", case_prot, SINGLE | KIND(MEM_THP) | HUGETLB, SOME,
+	  .shared = true },
+	{ "no access", case_no_access, SINGLE | KIND(MEM_THP) | HUGETLB, NOBODY },
+	{ "soft-dirty", case_soft_dirty, SINGLE | KIND(MEM_THP), SOME,
+	  .shared = true },
+	{ "free", case_free, SINGLE | KIND(MEM_THP), SHORT | LONG },
+	{ "free", case_free, ZERO | CACHE, SHORT },
+	{ "fast only", case_fast_only,
+	  SINGLE | KIND(MEM_THP) | HUGETLB | KIND(MEM_SWAP), NOBODY },
+	{ "remote breaks", case_remote_breaks, SINGLE | KIND(MEM_THP),
+	  NOBODY, .shared = true },
+	{ "remote looks", case_remote_looks, SINGLE | KIND(MEM_THP),
+	  NOBODY, .shared = true },
+	{ "no memory", case_no_memory, HUGETLB, SOME, .shared = true },
 };
 
 /* The ways of section "evict"; umap_evictor knows more of them. */
@@ -68,47 +94,54 @@ static const char * const ways[] = {
 static unsigned int one(const struct promise *p, const struct bc_arg *arg,
 			bool run)
 {
+	const char *kind = bc_kind_name[arg->kind];
 	char name[80];
 
 	if (!run)
 		return 1;
 	if (arg->way)
 		snprintf(name, sizeof(name), "%s: %s %s %s", p->name,
-			 arg->way->name, bc_kind_name[arg->kind],
+			 arg->way->name, kind,
 			 arg->shared ? "shared" : "private");
+	else if (arg->by && arg->by->name)
+		snprintf(name, sizeof(name), "%s: %s, %s", p->name, kind,
+			 arg->by->name);
 	else
-		snprintf(name, sizeof(name), "%s: %s", p->name,
-			 bc_kind_name[arg->kind]);
+		snprintf(name, sizeof(name), "%s: %s", p->name, kind);
 	bc_case(name, p->fn, arg, DEADLINE);
 	return 1;
 }
 
+/* All cases of a promise and a kind of memory. */
+static unsigned int of_kind(const struct promise *p, enum bc_kind kind, bool run)
+{
+	struct bc_arg arg = {
+		.kind = kind, .shared = p->shared, .act = p->act,
+	};
+	unsigned int i, n = 0;
+
+	for (i = 0; p->ways && i < 2 * ARRAY_SIZE(ways); i++) {
+		arg.way = bc_way(ways[i / 2]);
+		arg.shared = i % 2;
+		n += one(p, &arg, run);
+	}
+	for (i = 0; i < BC_NR_HOLDERS; i++) {
+		if (!(p->by & (1U << i)))
+			continue;
+		arg.by = &bc_holders[i];
+		n += one(p, &arg, run);
+	}
+	return n ? n : one(p, &arg, run);
+}
+
 static unsigned int all(bool run)
 {
-	unsigned int i, kind, w, n = 0;
-	int shared;
+	unsigned int i, kind, n = 0;
 
-	for (i = 0; i < ARRAY_SIZE(promises); i++) {
-		const struct promise *p = &promises[i];
-
-		for (kind = 0; kind < MEM_NR; kind++) {
-			struct bc_arg arg = { .kind = kind, .shared = p->shared };
-
-			if (!(p->kinds & KIND(kind)))
-				continue;
-			if (!p->ways) {
-				n += one(p, &arg, run);
-				continue;
-			}
-			for (w = 0; w < ARRAY_SIZE(ways); w++) {
-				arg.way = bc_way(ways[w]);
-				for (shared = 0; shared < 2; shared++) {
-					arg.shared = shared;
-					n += one(p, &arg, run);
-				}
-			}
-		}
-	}
+	for (i = 0; i < ARRAY_SIZE(promises); i++)
+		for (kind = 0; kind < MEM_NR; kind++)
+			if (promises[i].kinds & KIND(kind))
+				n += of_kind(&promises[i], kind, run);
 	return n;
 }
 

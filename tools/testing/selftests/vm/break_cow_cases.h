@@ -5,6 +5,10 @@
 
 #include "break_cow_util.h"
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+
 #define OLD	0x11	/* what mem_get() leaves behind */
 #define NEW	0x22	/* what is stored then */
 #define SECRET	0x77	/* ... and is not meant for everybody */
@@ -14,12 +18,19 @@ enum bc_kind {
 	MEM_4K,
 	MEM_THP,	/* a huge page, mapped by a pmd */
 	MEM_THP_PTE,	/* the same, mapped by ptes */
+	MEM_THP_ONE,	/* one page of it, the others are unmapped */
+	MEM_THP_MOVED,	/* half of it, the other half is at another address */
+	MEM_THP_PART,	/* half of it, a child shares the other half */
 	MEM_HUGETLB,
 	MEM_SWAP,	/* a child still has the page in swap, we swapped it in */
+	MEM_SWAP_OUT,	/* we alone have it, in swap */
+	MEM_SWAP_IN,	/* the same, swapped in by a read */
 	MEM_KSM,	/* two pages of ours, merged */
 	MEM_ZERO,	/* read, never written to */
 	MEM_HUGE_ZERO,
 	MEM_FILE,	/* page cache in a private mapping */
+	MEM_FILE_THP,	/* the same, a huge page of tmpfs mapped by a pmd */
+	MEM_FILE_HUGE,	/* the same, hugetlb */
 	MEM_NR
 };
 
@@ -29,9 +40,32 @@ struct bc_mem {
 	pid_t child;	/* who shares it, or 0 */
 };
 
-/* A reference that stays: a page put into a pipe by vmsplice() */
+/* Who takes references, and keeps them */
+enum bc_by {
+	BY_VMSPLICE,	/* a page put into a pipe: FOLL_GET, fast */
+	BY_URING,	/* a registered buffer: FOLL_PIN, long term, to write */
+	BY_DRIVER,	/* mm/break_cow_test.c, in all other ways */
+};
+
+enum bc_holder_nr {
+	BC_VMSPLICE, BC_URING, BC_GET, BC_GET_FAST, BC_PIN, BC_PIN_FAST,
+	BC_PIN_LONG, BC_PIN_LONG_FAST, BC_NO_RETRY, BC_NOWAIT,
+	BC_REMOTE, BC_NR_HOLDERS
+};
+
+struct bc_holder {
+	const char *name;	/* NULL: not told */
+	enum bc_by by;
+	unsigned int how;	/* BREAK_COW_PIN ... */
+	bool remote;		/* as if the memory were another process's */
+};
+
+/* A reference that stays; a NULL @by stands for vmsplice() */
 struct bc_hold {
+	const struct bc_holder *by;
 	int pipe[2];
+	int driver;
+	const void *addr;
 };
 
 /* What a case gets to know */
@@ -39,17 +73,26 @@ struct bc_arg {
 	enum bc_kind kind;
 	bool shared;
 	const struct bc_way *way;
+	const struct bc_holder *by;
+	int (*act)(struct bc_mem *mem);
 };
 
 extern const char * const bc_kind_name[MEM_NR];
+extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
+
 
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
 int mem_protect(struct bc_mem *mem, int *uffd);
+long ksm_scans(void);
+long ksm_start(void);
+void ksm_stop(void);
 char *mem_middle(const struct bc_mem *mem);
+int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 	       const char *what);
+int hold_open(struct bc_hold *hold);
 int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
@@ -66,7 +109,16 @@ int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);
 int case_no_memory(const void *arg);
 int case_older(const void *arg);
-int case_pin_mprotect(const void *arg);
-int case_pin_uffd_wp(const void *arg);
+int case_pin(const void *arg);
+int case_fast_only(const void *arg);
+int case_no_access(const void *arg);
+
+/* What happens to pinned memory in case_pin() */
+int act_mprotect(struct bc_mem *mem);
+int act_uffd_wp(struct bc_mem *mem);
+int act_clear_refs(struct bc_mem *mem);
+int act_fork(struct bc_mem *mem);
+int act_pageout_fork(struct bc_mem *mem);
+int act_ksm(struct bc_mem *mem);
 
 #endif /* BREAK_COW_CASES_H */

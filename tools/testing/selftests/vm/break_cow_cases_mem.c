@@ -11,15 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "break_cow_cases.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB	(21 << 26)
+#endif
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB	(21U << 26)
 #endif
 
 #define KSM		"/sys/kernel/mm/ksm/"
@@ -29,11 +28,18 @@ const char * const bc_kind_name[MEM_NR] = {
 	[MEM_THP]	= "THP",
 	[MEM_THP_PTE]	= "THP by pte",
 	[MEM_HUGETLB]	= "hugetlb",
+	[MEM_THP_ONE]	= "one pte of THP",
+	[MEM_THP_MOVED]	= "THP partly moved",
+	[MEM_THP_PART]	= "THP partly shared",
 	[MEM_SWAP]	= "swap",
+	[MEM_SWAP_OUT]	= "swapped out",
+	[MEM_SWAP_IN]	= "swapped in",
 	[MEM_KSM]	= "KSM",
 	[MEM_ZERO]	= "zero page",
 	[MEM_HUGE_ZERO]	= "huge zero page",
 	[MEM_FILE]	= "file",
+	[MEM_FILE_THP]	= "file THP",
+	[MEM_FILE_HUGE]	= "hugetlb file",
 };
 
 /* Wait until @done(mem), and say what did not happen. */
@@ -57,6 +63,40 @@ static bool merged(struct bc_mem *mem)
 		bc_pfn(mem->addr) == bc_pfn(mem->addr + mem->len);
 }
 
+/**
+ * ksm_scans() - how often ksmd has been through everything
+ *
+ * Return: the number, or -1.
+ */
+long ksm_scans(void)
+{
+	char text[32] = "";
+
+	if (bc_proc_read(KSM "full_scans", text, sizeof(text) - 1, 0) < 0)
+		return -1;
+	return atol(text);
+}
+
+/**
+ * ksm_start() - let ksmd run without a pause
+ *
+ * Return: ksm_scans(), or -1 if that cannot be.
+ */
+long ksm_start(void)
+{
+	bc_proc_write(KSM "sleep_millisecs", "0");
+	if (bc_proc_write(KSM "run", "1"))
+		return -1;
+	return ksm_scans();
+}
+
+/** ksm_stop() - stop ksmd; what is merged remains so */
+void ksm_stop(void)
+{
+	bc_proc_write(KSM "run", "0");
+	bc_proc_write(KSM "sleep_millisecs", "20");
+}
+
 static int get_ksm(struct bc_mem *mem)
 {
 	int ret;
@@ -64,13 +104,10 @@ static int get_ksm(struct bc_mem *mem)
 	memset(mem->addr + mem->len, OLD, mem->len);
 	if (madvise(mem->addr, 2 * mem->len, MADV_MERGEABLE))
 		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
-	bc_proc_write(KSM "sleep_millisecs", "0");
-	if (bc_proc_write(KSM "run", "1"))
+	if (ksm_start() < 0)
 		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
 	ret = wait_for(mem, merged, "a merge by ksmd");
-	/* ksmd stops, what it merged remains */
-	bc_proc_write(KSM "run", "0");
-	bc_proc_write(KSM "sleep_millisecs", "20");
+	ksm_stop();
 	return ret;
 }
 
@@ -116,6 +153,21 @@ static int get_swap(struct bc_mem *mem)
 	return BC_OK;
 }
 
+/* Nobody has it but us: in swap, or back again and neither dirty nor writable. */
+static int get_swapped(struct bc_mem *mem, bool in)
+{
+	int ret = mem_swap_out(mem);
+
+	if (!ret && in && bc_load(mem->addr) != OLD)
+		return bc_why(BC_ERROR, "swap lost the page");
+	return ret;
+}
+
+static bool kind_is_thp(enum bc_kind kind)
+{
+	return kind >= MEM_THP && kind <= MEM_THP_PART;
+}
+
 static int get_zero(struct bc_mem *mem, bool huge)
 {
 	char *p;
@@ -152,16 +204,94 @@ static int get_file(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/* Huge, aligned, and not touched. */
-static void *thp_untouched(void)
+/* Addresses for a huge page, with nothing there yet that could be of use. */
+static char *thp_addr(void)
 {
 	char *p = mmap(NULL, 2 * BC_THP_SIZE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
-	p = (char *)(((uintptr_t)p + BC_THP_SIZE - 1) & ~(BC_THP_SIZE - 1));
-	return madvise(p, BC_THP_SIZE, MADV_HUGEPAGE) ? NULL : p;
+	return (char *)(((uintptr_t)p + BC_THP_SIZE - 1) & ~(BC_THP_SIZE - 1));
+}
+
+/* Huge, aligned, and not touched. */
+static void *thp_untouched(void)
+{
+	char *p = thp_addr();
+
+	return p && !madvise(p, BC_THP_SIZE, MADV_HUGEPAGE) ? p : NULL;
+}
+
+/*
+ * Page cache that is huge, in a private mapping. What it holds is stored through
+ * a shared mapping before.
+ */
+static int get_file_huge(struct bc_mem *mem, bool hugetlb)
+{
+	const char *what = hugetlb ? "2 MiB huge page (nr_hugepages)" :
+				     "huge pages in tmpfs (shmem_enabled)";
+	int fd, prot = PROT_READ | PROT_WRITE;
+	char *p = thp_addr();
+
+	mem->len = BC_THP_SIZE;
+	if (!p)
+		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
+	if (!hugetlb)
+		bc_proc_write("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+			      "advise");
+	fd = memfd_create("break_cow", hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
+	if (fd < 0 || ftruncate(fd, mem->len) ||
+	    mmap(p, mem->len, prot, MAP_SHARED | MAP_FIXED, fd, 0) != p)
+		return bc_why(BC_SKIP, "no %s", what);
+	if (!hugetlb)
+		madvise(p, mem->len, MADV_HUGEPAGE);
+	memset(p, OLD, mem->len);
+	if (mmap(p, mem->len, prot, MAP_PRIVATE | MAP_FIXED, fd, 0) != p)
+		return bc_why(BC_SKIP, "no %s", what);
+	close(fd);
+	mem->addr = p;
+	if (bc_load(p) != OLD)
+		return bc_why(BC_ERROR, "the file has other bytes");
+	if (!(bc_kpageflags(p) & (hugetlb ? BC_KPF_HUGE : BC_KPF_THP)))
+		return bc_why(BC_SKIP, "no %s", what);
+	if (!hugetlb && bc_smaps_kb(p, "ShmemPmdMapped") != 2048 &&
+	    bc_smaps_kb(p, "FilePmdMapped") != 2048)
+		return bc_why(BC_SKIP, "no %s", what);
+	return BC_OK;
+}
+
+/*
+ * What is left of a huge page when parts of it are unmapped, or moved to another
+ * address, or not shared as the rest is. It stays one page, mapped by ptes.
+ */
+static int get_thp_part(enum bc_kind kind, struct bc_mem *mem)
+{
+	size_t page = bc_page_size(), half = mem->len / 2;
+	char *rest = mem->addr + half;
+	char *to;
+
+	switch (kind) {
+	case MEM_THP_ONE:
+		mem->addr = mem_middle(mem);
+		mem->len = page;
+		munmap(rest - half, half);
+		munmap(rest + page, half - page);
+		break;
+	case MEM_THP_MOVED:
+		to = thp_addr();
+		if (!to || mremap(rest, half, half, MREMAP_MAYMOVE |
+				  MREMAP_FIXED, to) != to)
+			return bc_why(BC_ERROR, "mremap: %s", strerror(errno));
+		mem->len = half;
+		break;
+	default:
+		if (madvise(mem->addr, half, MADV_DONTFORK))
+			return bc_why(BC_ERROR, "madvise: %s", strerror(errno));
+		mem->len = half;
+		return mem_share(mem, -1);
+	}
+	return BC_OK;
 }
 
 /**
@@ -179,8 +309,14 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 	switch (kind) {
 	case MEM_FILE:
 		return get_file(mem);
+	case MEM_FILE_THP:
+	case MEM_FILE_HUGE:
+		return get_file_huge(mem, kind == MEM_FILE_HUGE);
 	case MEM_THP:
 	case MEM_THP_PTE:
+	case MEM_THP_ONE:
+	case MEM_THP_MOVED:
+	case MEM_THP_PART:
 		mem->len = BC_THP_SIZE;
 		mem->addr = bc_thp_alloc(1);
 		if (!mem->addr)
@@ -214,17 +350,19 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 		return get_ksm(mem);
 	if (kind == MEM_SWAP)
 		return get_swap(mem);
-	if (kind == MEM_THP || kind == MEM_THP_PTE) {
-		if (!bc_is_thp(mem->addr, mem->len))
-			return bc_why(BC_ERROR, "not a huge page");
-	}
-	if (kind == MEM_THP_PTE) {
-		/* The pmd is split, the page is not. */
-		if (mprotect(mem->addr, page, PROT_READ) ||
-		    mprotect(mem->addr, page, PROT_READ | PROT_WRITE))
-			return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
-	}
-	return BC_OK;
+	if (kind == MEM_SWAP_OUT || kind == MEM_SWAP_IN)
+		return get_swapped(mem, kind == MEM_SWAP_IN);
+	if (!kind_is_thp(kind))
+		return BC_OK;
+	if (!bc_is_thp(mem->addr, mem->len))
+		return bc_why(BC_ERROR, "not a huge page");
+	if (kind == MEM_THP)
+		return BC_OK;
+	/* The pmd is split, the page is not. */
+	if (mprotect(mem->addr, page, PROT_READ) ||
+	    mprotect(mem->addr, page, PROT_READ | PROT_WRITE))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+	return kind == MEM_THP_PTE ? BC_OK : get_thp_part(kind, mem);
 }
 
 /**
@@ -288,63 +426,6 @@ int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 			return bc_why(BC_FAIL, "got %#x at %zu of %s, want %#x",
 				      buf[i], i, what, want);
 	return BC_OK;
-}
-
-/**
- * hold_take() - take a reference to a page, and keep it
- * @hold: receives it; a reference more if it was used before
- * @addr: the page
- *
- * Return: 0 or -errno.
- */
-int hold_take(struct bc_hold *hold, const void *addr)
-{
-	struct iovec iov = {
-		.iov_base = (void *)addr,
-		.iov_len = bc_page_size(),
-	};
-	ssize_t n;
-
-	if (!hold->pipe[1] && pipe(hold->pipe))
-		return -errno;
-	bc_waiting("vmsplice to return");
-	n = vmsplice(hold->pipe[1], &iov, 1, 0);
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)iov.iov_len ? 0 : -EIO;
-}
-
-/**
- * take() - hold_take(), where there has to be a page
- * @hold: receives the reference
- * @addr: the page
- *
- * Return: BC_OK, or BC_FAIL with the reason recorded.
- */
-int take(struct bc_hold *hold, const void *addr)
-{
-	int err = hold_take(hold, addr);
-
-	return err ? bc_why(BC_FAIL, "got %s from vmsplice, want a page",
-			    strerror(-err)) : BC_OK;
-}
-
-/**
- * hold_same() - does a page that is held have the same byte everywhere
- * @hold: the reference, which is gone afterwards
- * @want: the byte
- * @what: for the reason
- *
- * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
- */
-int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
-{
-	unsigned char buf[4096];
-
-	bc_waiting("the pipe to be read");
-	if (read(hold->pipe[0], buf, sizeof(buf)) != sizeof(buf))
-		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
-	return bytes_same(buf, sizeof(buf), want, what);
 }
 
 /**

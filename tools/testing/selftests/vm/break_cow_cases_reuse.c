@@ -25,7 +25,7 @@ int case_older(const void *p)
 {
 	const struct bc_arg *arg = p;
 	bool swapped = arg->kind == MEM_SWAP;
-	struct bc_hold hold = { { 0, 0 } };
+	struct bc_hold hold = { .by = arg->by };
 	int go[2], status, ret;
 	struct bc_mem mem;
 	pid_t child;
@@ -65,67 +65,109 @@ int case_older(const void *p)
 	return hold_same(&hold, OLD, "what was taken before fork");
 }
 
-/* Get memory, and have a page in its middle pinned. */
-static int get_pinned(enum bc_kind kind, struct bc_mem *mem, char **page)
-{
-	int ret = mem_get(kind, mem);
+/* All that follows leaves pinned memory of ours not writable, or tries to. */
 
-	if (ret)
-		return ret;
-	*page = mem_middle(mem);
-	ret = bc_pin(*page, bc_page_size());
-	if (ret == -ENOSYS)
-		return bc_why(BC_SKIP, "no io_uring (CONFIG_IO_URING)");
-	if (ret)
-		return bc_why(BC_FAIL, "got %s from io_uring, want a page pinned",
-			      strerror(-ret));
+int act_mprotect(struct bc_mem *mem)
+{
+	if (mprotect(mem->addr, mem->len, PROT_READ) ||
+	    mprotect(mem->addr, mem->len, PROT_READ | PROT_WRITE))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
 	return BC_OK;
 }
 
-/* Does the pin see what is stored? */
-static int pin_coherent(char *page)
+/* Write-protected by userfaultfd, and no longer. */
+int act_uffd_wp(struct bc_mem *mem)
 {
-	unsigned char buf[4096];
+	int uffd, ret = mem_protect(mem, &uffd);
 
-	memset(page, NEW, sizeof(buf));
-	bc_waiting("io_uring to write a pinned page");
-	if (bc_pin_read(page, buf, sizeof(buf)))
+	if (!ret && bc_uffd_wp(uffd, mem->addr, mem->len, false))
 		return BC_ERROR;
-	return bytes_same(buf, sizeof(buf), NEW, "the pinned page");
+	return ret;
 }
 
-/* A pinned page of ours that mprotect() has left read-only is not copied. */
-int case_pin_mprotect(const void *p)
+int act_clear_refs(struct bc_mem *mem)
+{
+	(void)mem;
+	if (bc_proc_write("/proc/self/clear_refs", "4"))
+		return bc_why(BC_SKIP, "no clear_refs (MEM_SOFT_DIRTY)");
+	return BC_OK;
+}
+
+/* What the child gets must not be the pinned page. */
+int act_fork(struct bc_mem *mem)
+{
+	return mem_share(mem, -1);
+}
+
+/*
+ * A page that is in the swap cache is unmapped by reclaim, pinned or not, and
+ * fork shares an entry of swap without a look at the page.
+ */
+int act_pageout_fork(struct bc_mem *mem)
+{
+	unsigned int i;
+
+	for (i = 0; i < 3; i++)
+		if (madvise(mem->addr, mem->len, MADV_PAGEOUT))
+			return bc_why(BC_SKIP, "no MADV_PAGEOUT: %s",
+				      strerror(errno));
+	return act_fork(mem);
+}
+
+/* There is another page like it, and ksmd looks at both, more than once. */
+int act_ksm(struct bc_mem *mem)
+{
+	char *twin = bc_alloc(bc_page_size());
+	unsigned int i;
+	long scans;
+
+	if (!twin)
+		return BC_ERROR;
+	memset(twin, OLD, mem->len);
+	if (madvise(mem->addr, mem->len, MADV_MERGEABLE) ||
+	    madvise(twin, mem->len, MADV_MERGEABLE))
+		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
+	scans = ksm_start();
+	if (scans < 0)
+		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
+	for (i = 0; i < 500 && ksm_scans() < scans + 3; i++)
+		usleep(10000);
+	ksm_stop();
+	return i < 500 ? BC_OK : bc_why(BC_ERROR, "gave up waiting for ksmd");
+}
+
+/*
+ * A page of ours that is pinned is not copied, whatever has happened to its
+ * entry: the pin sees what is stored, and a child does not.
+ */
+int case_pin(const void *p)
 {
 	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
 	struct bc_mem mem;
+	pid_t before;
 	char *page;
 	int ret;
 
-	ret = get_pinned(arg->kind, &mem, &page);
+	ret = mem_get(arg->kind, &mem);
 	if (ret)
 		return ret;
-	if (mprotect(mem.addr, mem.len, PROT_READ) ||
-	    mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE))
-		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
-	return pin_coherent(page);
-}
+	before = mem.child;
+	page = mem_middle(&mem);
+	ret = take(&hold, page);
+	if (ret)
+		return ret;
+	ret = arg->act(&mem);
+	if (ret)
+		return ret;
 
-/* Likewise if userfaultfd has write-protected it, and no longer does. */
-int case_pin_uffd_wp(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_mem mem;
-	char *page;
-	int uffd, ret;
-
-	ret = get_pinned(arg->kind, &mem, &page);
-	if (ret)
-		return ret;
-	ret = mem_protect(&mem, &uffd);
-	if (ret)
-		return ret;
-	if (bc_uffd_wp(uffd, mem.addr, mem.len, false))
-		return BC_ERROR;
-	return pin_coherent(page);
+	bc_waiting("the store to a pinned page");
+	memset(page, NEW, bc_page_size());
+	ret = hold_same(&hold, NEW, "the pinned page");
+	if (!ret && mem.child != before) {
+		mem.addr = page;
+		ret = mem_read_child(&mem, false, OLD);
+	}
+	bc_reap(mem.child);
+	return ret;
 }

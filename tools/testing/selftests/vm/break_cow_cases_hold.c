@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * References that stay, for the cases of break_cow: whoever takes them, and what
+ * they show later.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "../../../../mm/break_cow_test.h"
+#include "break_cow_cases.h"
+
+#define DRIVER	"/sys/kernel/debug/break_cow_test"
+
+#define DRIVE(text, flags)	{ .name = text, .by = BY_DRIVER, .how = flags }
+
+const struct bc_holder bc_holders[BC_NR_HOLDERS] = {
+	[BC_VMSPLICE]	= { .by = BY_VMSPLICE },
+	[BC_URING]	= { .name = "io_uring", .by = BY_URING },
+	[BC_GET]	= DRIVE("get", 0),
+	[BC_GET_FAST]	= DRIVE("get fast", BREAK_COW_FAST),
+	[BC_PIN]	= DRIVE("pin", BREAK_COW_PIN),
+	[BC_PIN_FAST]	= DRIVE("pin fast", BREAK_COW_PIN | BREAK_COW_FAST),
+	[BC_PIN_LONG]	= DRIVE("pin long",
+				BREAK_COW_PIN | BREAK_COW_LONGTERM),
+	[BC_PIN_LONG_FAST] = DRIVE("pin long fast", BREAK_COW_PIN |
+				   BREAK_COW_LONGTERM | BREAK_COW_FAST),
+	[BC_NO_RETRY]	= DRIVE("no retry", BREAK_COW_PIN | BREAK_COW_NO_RETRY),
+	[BC_NOWAIT]	= DRIVE("nowait", BREAK_COW_PIN | BREAK_COW_NOWAIT),
+	[BC_REMOTE]	= { .name = "remote", .by = BY_DRIVER,
+			    .how = BREAK_COW_PIN, .remote = true },
+};
+
+static const struct bc_holder fast_only =
+	DRIVE("fast only", BREAK_COW_PIN | BREAK_COW_FAST_ONLY);
+static const struct bc_holder force =
+	DRIVE("force", BREAK_COW_PIN | BREAK_COW_FORCE);
+
+static enum bc_by hold_by(const struct bc_hold *hold)
+{
+	return hold->by ? hold->by->by : BY_VMSPLICE;
+}
+
+/**
+ * hold_open() - open what keeps the references
+ * @hold: whose; nothing is done if it is open
+ *
+ * Return: 0, -ENOSYS if this kernel has no such holder, or another -errno.
+ */
+int hold_open(struct bc_hold *hold)
+{
+	switch (hold_by(hold)) {
+	case BY_VMSPLICE:
+		if (!hold->pipe[1] && pipe(hold->pipe))
+			return -errno;
+		return 0;
+	case BY_DRIVER:
+		if (!hold->driver)
+			hold->driver = open(DRIVER, O_RDWR);
+		return hold->driver < 0 ? -ENOSYS : 0;
+	default:
+		return 0;
+	}
+}
+
+static int take_by_vmsplice(struct bc_hold *hold, const void *addr)
+{
+	struct iovec iov = {
+		.iov_base = (void *)addr,
+		.iov_len = bc_page_size(),
+	};
+	ssize_t n = vmsplice(hold->pipe[1], &iov, 1, 0);
+
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)iov.iov_len ? 0 : -EIO;
+}
+
+static int take_by_driver(struct bc_hold *hold, const void *addr)
+{
+	struct break_cow_take take = {
+		.addr = (uintptr_t)addr,
+		.nr_pages = 1,
+		.how = hold->by->how,
+		.pid = hold->by->remote ? getpid() : 0,
+	};
+	int n, tries = 1;
+
+	/* Who does not wait may come back without a page, but not for ever. */
+	if (take.how & BREAK_COW_NOWAIT)
+		tries = 100;
+	do {
+		n = ioctl(hold->driver, BREAK_COW_TAKE, &take);
+	} while (!n && --tries && !usleep(1000));
+	if (n < 0)
+		return -errno;
+	return n == 1 ? 0 : -EAGAIN;
+}
+
+/**
+ * hold_take() - take a reference to a page, and keep it
+ * @hold: receives it. Taken again, vmsplice() has one more; the driver drops the
+ *	  one before.
+ * @addr: the page
+ *
+ * Return: 0 or -errno; -ENOSYS if this kernel has no such holder.
+ */
+int hold_take(struct bc_hold *hold, const void *addr)
+{
+	int err = hold_open(hold);
+
+	if (err)
+		return err;
+	hold->addr = addr;
+	bc_waiting("%s to return", hold->by && hold->by->name ?
+		   hold->by->name : "vmsplice");
+	switch (hold_by(hold)) {
+	case BY_VMSPLICE:
+		return take_by_vmsplice(hold, addr);
+	case BY_DRIVER:
+		return take_by_driver(hold, addr);
+	default:
+		return bc_pin((void *)addr, bc_page_size());
+	}
+}
+
+/**
+ * take() - hold_take(), where there has to be a page
+ * @hold: receives the reference
+ * @addr: the page
+ *
+ * Return: BC_OK, or BC_FAIL or BC_SKIP with the reason recorded.
+ */
+int take(struct bc_hold *hold, const void *addr)
+{
+	int err = hold_take(hold, addr);
+
+	if (err == -ENOSYS && hold_by(hold) == BY_URING)
+		return bc_why(BC_SKIP, "no io_uring (CONFIG_IO_URING)");
+	if (err == -ENOSYS)
+		return bc_why(BC_SKIP, "no test driver (CONFIG_BREAK_COW_TEST)");
+	return err ? bc_why(BC_FAIL, "got %s, want a page taken",
+			    strerror(-err)) : BC_OK;
+}
+
+/**
+ * hold_same() - does a page that is held have the same byte everywhere
+ * @hold: the reference; that of vmsplice() is gone afterwards
+ * @want: the byte
+ * @what: for the reason
+ *
+ * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
+ */
+int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
+{
+	unsigned char buf[4096];
+	struct break_cow_copy copy = {
+		.buf = (uintptr_t)buf,
+		.len = sizeof(buf),
+	};
+
+	bc_waiting("what is held to be read");
+	switch (hold_by(hold)) {
+	case BY_VMSPLICE:
+		if (read(hold->pipe[0], buf, sizeof(buf)) != sizeof(buf))
+			return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+		break;
+	case BY_DRIVER:
+		if (ioctl(hold->driver, BREAK_COW_READ, &copy))
+			return bc_why(BC_ERROR, "driver: %s", strerror(errno));
+		break;
+	default:
+		if (bc_pin_read(hold->addr, buf, sizeof(buf)))
+			return BC_ERROR;
+	}
+	return bytes_same(buf, sizeof(buf), want, what);
+}
+
+/*
+ * Fast GUP that may not fall back leaves what is shared alone, and breaks
+ * nothing. What is ours and writable it takes.
+ */
+int case_fast_only(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = &fast_only };
+	struct bc_mem mem;
+	__u64 before;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (!ret && !mem.child)
+		ret = mem_share(&mem, -1);
+	if (ret)
+		return ret;
+	before = bc_pfn(mem.addr);
+	ret = hold_take(&hold, mem.addr);
+	if (ret == -ENOSYS)
+		return take(&hold, mem.addr);
+	if (!ret)
+		return bc_why(BC_FAIL, "got the shared page, want none");
+	if (ret != -EAGAIN)
+		return bc_why(BC_FAIL, "got %s, want no page", strerror(-ret));
+	if (bc_pfn(mem.addr) != before)
+		return bc_why(BC_FAIL, "got a copy, want none");
+
+	bc_reap(mem.child);
+	memset(mem.addr, NEW, mem.len);
+	ret = take(&hold, mem.addr);
+	return ret ? ret : hold_same(&hold, NEW, "the page taken");
+}
+
+/* FOLL_FORCE takes what the process itself may not touch. It is ours as well. */
+int case_no_access(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = &force };
+	struct bc_mem mem;
+	__u64 before;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (!ret)
+		ret = mem_share(&mem, -1);
+	if (ret)
+		return ret;
+	before = bc_pfn(mem.addr);
+	if (mprotect(mem.addr, mem.len, PROT_NONE))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	if (mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+	if (bc_pfn(mem.addr) == before)
+		return bc_why(BC_FAIL, "got the shared page, want a copy");
+	memset(mem.addr, NEW, bc_page_size());
+	ret = hold_same(&hold, NEW, "the page taken");
+	bc_reap(mem.child);
+	return ret;
+}
