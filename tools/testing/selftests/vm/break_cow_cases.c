@@ -36,6 +36,31 @@ static void *store_new(void *addr)
 	return NULL;
 }
 
+/**
+ * mem_store_traps() - does a store to protected memory raise an event?
+ * @mem: the memory, no longer protected afterwards
+ * @uffd: who gets the event
+ *
+ * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
+ */
+int mem_store_traps(struct bc_mem *mem, int uffd)
+{
+	struct uffd_msg msg;
+	pthread_t thread;
+
+	bc_waiting("the store to be trapped");
+	if (pthread_create(&thread, NULL, store_new, mem->addr))
+		return bc_why(BC_ERROR, "no thread");
+	if (bc_uffd_event(uffd, &msg, 2000) <= 0)
+		return bc_why(BC_FAIL, "got no event for a store, want one");
+	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
+		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
+			      (unsigned long long)msg.arg.pagefault.flags);
+	bc_uffd_wp(uffd, mem->addr, mem->len, false);
+	pthread_join(thread, NULL);
+	return BC_OK;
+}
+
 /*
  * An evictor reads a page that it has write-protected: the read returns, and
  * the next store still raises an event.
@@ -43,9 +68,7 @@ static void *store_new(void *addr)
 int case_evict(const void *p)
 {
 	const struct bc_arg *arg = p;
-	struct uffd_msg msg;
 	struct bc_mem mem;
-	pthread_t thread;
 	char *buf;
 	int uffd, ret;
 
@@ -71,19 +94,9 @@ int case_evict(const void *p)
 	if (bc_sees_uffd_wp() && !(bc_pagemap(mem.addr) & BC_PM_UFFD_WP))
 		return bc_why(BC_FAIL, "got no uffd-wp bit, want it kept");
 
-	bc_waiting("the store to be trapped");
-	if (pthread_create(&thread, NULL, store_new, mem.addr))
-		return bc_why(BC_ERROR, "no thread");
-	ret = bc_uffd_event(uffd, &msg, 2000);
-	if (ret <= 0)
-		return bc_why(BC_FAIL, "got no event for a store, want one");
-	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
-		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
-			      (unsigned long long)msg.arg.pagefault.flags);
-	bc_uffd_wp(uffd, mem.addr, mem.len, false);
-	pthread_join(thread, NULL);
+	ret = mem_store_traps(&mem, uffd);
 	bc_reap(mem.child);
-	return BC_OK;
+	return ret;
 }
 
 /*

@@ -85,9 +85,10 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
 int mem_protect(struct bc_mem *mem, int *uffd);
-long ksm_scans(void);
-long ksm_start(void);
-void ksm_stop(void);
+int mem_wait(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
+	     const char *what);
+int mem_store_traps(struct bc_mem *mem, int uffd);
+int ksm_merge(struct bc_mem *mem);
 char *mem_middle(const struct bc_mem *mem);
 int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
@@ -112,6 +113,10 @@ int case_older(const void *arg);
 int case_pin(const void *arg);
 int case_fast_only(const void *arg);
 int case_no_access(const void *arg);
+int case_merge_uffd_wp(const void *arg);
+int case_merge_soft_dirty(const void *arg);
+int case_unmerge(const void *arg);
+int case_looks_ksm(const void *arg);
 
 /* What happens to pinned memory in case_pin() */
 int act_mprotect(struct bc_mem *mem);

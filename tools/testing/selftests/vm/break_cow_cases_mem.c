@@ -21,8 +21,6 @@
 #define MFD_HUGE_2MB	(21U << 26)
 #endif
 
-#define KSM		"/sys/kernel/mm/ksm/"
-
 const char * const bc_kind_name[MEM_NR] = {
 	[MEM_4K]	= "4K",
 	[MEM_THP]	= "THP",
@@ -42,9 +40,16 @@ const char * const bc_kind_name[MEM_NR] = {
 	[MEM_FILE_HUGE]	= "hugetlb file",
 };
 
-/* Wait until @done(mem), and say what did not happen. */
-static int wait_for(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
-		    const char *what)
+/**
+ * mem_wait() - wait for something to happen to memory
+ * @mem: the memory
+ * @done: has it?
+ * @what: for the reason, if it does not
+ *
+ * Return: BC_OK, or BC_ERROR with the reason recorded.
+ */
+int mem_wait(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
+	     const char *what)
 {
 	unsigned int i;
 
@@ -55,60 +60,6 @@ static int wait_for(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
 		usleep(10000);
 	}
 	return bc_why(BC_ERROR, "gave up waiting for %s", what);
-}
-
-static bool merged(struct bc_mem *mem)
-{
-	return bc_kpageflags(mem->addr) & BC_KPF_KSM &&
-		bc_pfn(mem->addr) == bc_pfn(mem->addr + mem->len);
-}
-
-/**
- * ksm_scans() - how often ksmd has been through everything
- *
- * Return: the number, or -1.
- */
-long ksm_scans(void)
-{
-	char text[32] = "";
-
-	if (bc_proc_read(KSM "full_scans", text, sizeof(text) - 1, 0) < 0)
-		return -1;
-	return atol(text);
-}
-
-/**
- * ksm_start() - let ksmd run without a pause
- *
- * Return: ksm_scans(), or -1 if that cannot be.
- */
-long ksm_start(void)
-{
-	bc_proc_write(KSM "sleep_millisecs", "0");
-	if (bc_proc_write(KSM "run", "1"))
-		return -1;
-	return ksm_scans();
-}
-
-/** ksm_stop() - stop ksmd; what is merged remains so */
-void ksm_stop(void)
-{
-	bc_proc_write(KSM "run", "0");
-	bc_proc_write(KSM "sleep_millisecs", "20");
-}
-
-static int get_ksm(struct bc_mem *mem)
-{
-	int ret;
-
-	memset(mem->addr + mem->len, OLD, mem->len);
-	if (madvise(mem->addr, 2 * mem->len, MADV_MERGEABLE))
-		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
-	if (ksm_start() < 0)
-		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
-	ret = wait_for(mem, merged, "a merge by ksmd");
-	ksm_stop();
-	return ret;
 }
 
 static bool swapped_out(struct bc_mem *mem)
@@ -135,7 +86,7 @@ int mem_swap_out(struct bc_mem *mem)
 		fclose(f);
 	if (lines < 2)
 		return bc_why(BC_SKIP, "no swap (swapon)");
-	return wait_for(mem, swapped_out, "the page to be swapped out");
+	return mem_wait(mem, swapped_out, "the page to be swapped out");
 }
 
 static int get_swap(struct bc_mem *mem)
@@ -346,8 +297,10 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 	if (kind == MEM_ZERO)
 		return get_zero(mem, false);
 	memset(mem->addr, OLD, mem->len);
-	if (kind == MEM_KSM)
-		return get_ksm(mem);
+	if (kind == MEM_KSM) {
+		memset(mem->addr + mem->len, OLD, mem->len);
+		return ksm_merge(mem);
+	}
 	if (kind == MEM_SWAP)
 		return get_swap(mem);
 	if (kind == MEM_SWAP_OUT || kind == MEM_SWAP_IN)

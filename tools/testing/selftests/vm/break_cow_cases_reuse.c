@@ -114,28 +114,6 @@ int act_pageout_fork(struct bc_mem *mem)
 	return act_fork(mem);
 }
 
-/* There is another page like it, and ksmd looks at both, more than once. */
-int act_ksm(struct bc_mem *mem)
-{
-	char *twin = bc_alloc(bc_page_size());
-	unsigned int i;
-	long scans;
-
-	if (!twin)
-		return BC_ERROR;
-	memset(twin, OLD, mem->len);
-	if (madvise(mem->addr, mem->len, MADV_MERGEABLE) ||
-	    madvise(twin, mem->len, MADV_MERGEABLE))
-		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
-	scans = ksm_start();
-	if (scans < 0)
-		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
-	for (i = 0; i < 500 && ksm_scans() < scans + 3; i++)
-		usleep(10000);
-	ksm_stop();
-	return i < 500 ? BC_OK : bc_why(BC_ERROR, "gave up waiting for ksmd");
-}
-
 /*
  * A page of ours that is pinned is not copied, whatever has happened to its
  * entry: the pin sees what is stored, and a child does not.
