@@ -92,6 +92,8 @@ static const struct promise promises[] = {
 		KIND(MEM_KSM) | KIND(MEM_ZERO), NOBODY),
 	PROMISE("unmerge, uffd-wp", case_unmerge, KIND(MEM_KSM), NOBODY),
 	PROMISE("no memory", case_no_memory, HUGETLB, SOME, .shared = true),
+	PROMISE("no memory, fork", case_no_memory_fork, HUGETLB,
+		BY(VMSPLICE) | PINS),
 };
 
 /* The ways of section "evict"; umap_evictor knows more of them. */

@@ -392,31 +392,3 @@ int case_remote_looks(const void *p)
 		return bc_why(BC_FAIL, "got a copy, want the page left shared");
 	return ret;
 }
-
-/*
- * With no huge page left to copy to, a read fails, and takes no page away from
- * the child.
- */
-int case_no_memory(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem, more;
-	__u64 pfn;
-	int ret;
-
-	ret = get(arg, &mem);
-	if (ret)
-		return ret;
-	while (mem_get(arg->kind, &more) == BC_OK)
-		;	/* until the pool is empty; all is given back at exit */
-
-	pfn = pfn_of(mem.child, mem.addr);
-	ret = hold_take(&hold, mem.addr);
-	if (!pfn || pfn_of(mem.child, mem.addr) != pfn)
-		return bc_why(BC_FAIL, "got the child's page taken away, want it left");
-	if (ret != -ENOMEM)
-		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(-ret));
-	bc_reap(mem.child);
-	return BC_OK;
-}

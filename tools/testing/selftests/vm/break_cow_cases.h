@@ -109,6 +109,7 @@ int case_soft_dirty(const void *arg);
 int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);
 int case_no_memory(const void *arg);
+int case_no_memory_fork(const void *arg);
 int case_older(const void *arg);
 int case_pin(const void *arg);
 int case_fast_only(const void *arg);

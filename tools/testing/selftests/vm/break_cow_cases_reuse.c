@@ -149,3 +149,78 @@ int case_pin(const void *p)
 	bc_reap(mem.child);
 	return ret;
 }
+
+/* All is given back at exit. */
+static void empty_pool(enum bc_kind kind)
+{
+	struct bc_mem more;
+
+	while (mem_get(kind, &more) == BC_OK)
+		;
+}
+
+/*
+ * With no huge page left to copy to, a read fails, and takes no page away from
+ * the child.
+ */
+int case_no_memory(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem;
+	__u64 pfn;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (!ret)
+		ret = mem_share(&mem, -1);
+	if (ret)
+		return ret;
+	empty_pool(arg->kind);
+
+	pfn = pfn_of(mem.child, mem.addr);
+	ret = hold_take(&hold, mem.addr);
+	if (!pfn || pfn_of(mem.child, mem.addr) != pfn)
+		return bc_why(BC_FAIL, "got the child's page taken away, want it left");
+	if (ret != -ENOMEM)
+		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(-ret));
+	bc_reap(mem.child);
+	return BC_OK;
+}
+
+/*
+ * With no huge page left for the child, fork() fails if the page is pinned. For
+ * a plain reference it shares the page, as it always has.
+ */
+int case_no_memory_fork(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	bool pin = arg->by->by != BY_VMSPLICE;
+	struct bc_mem mem;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (!ret)
+		ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	empty_pool(arg->kind);
+
+	mem.child = bc_fork_idle(-1);
+	if (!pin) {
+		if (mem.child < 0)
+			return bc_why(BC_FAIL, "got %s, want a child",
+				      strerror(errno));
+		if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+			return bc_why(BC_FAIL, "got another page in the child, want it shared");
+		bc_reap(mem.child);
+		return BC_OK;
+	}
+	if (mem.child >= 0)
+		return bc_why(BC_FAIL, "got a child, want ENOMEM");
+	if (errno != ENOMEM)
+		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(errno));
+	memset(mem.addr, NEW, bc_page_size());
+	return hold_same(&hold, NEW, "the pinned page");
+}
