@@ -18,7 +18,8 @@
 
 #include "break_cow_test.h"
 
-#define MAX_PAGES	(SZ_32M / PAGE_SIZE)
+/* Two huge pages of 1 GiB */
+#define MAX_PAGES	(1UL << (31 - PAGE_SHIFT))
 
 /**
  * struct held - the references of one open file
