@@ -140,7 +140,8 @@ static long held_take(struct held *held, const struct break_cow_take *take)
 
 	if ((take->how & ~BREAK_COW_HOW) || take->pad ||
 	    !take->nr_pages || take->nr_pages > MAX_PAGES ||
-	    !PAGE_ALIGNED(take->addr))
+	    !PAGE_ALIGNED(take->addr) ||
+	    take->addr != (unsigned long)take->addr)
 		return -EINVAL;
 	/* GUP warns about flags that do not go together. */
 	if ((take->how & BREAK_COW_LONGTERM) && !(take->how & BREAK_COW_PIN))
@@ -195,10 +196,10 @@ static long held_copy(struct held *held, u64 buf, u64 offset, u64 len,
 		else
 			left = copy_to_user(user, addr + in, n);
 		kunmap(page);
+		if (store && left < n)
+			set_page_dirty_lock(page);
 		if (left)
 			return -EFAULT;
-		if (store)
-			set_page_dirty_lock(page);
 		user += n;
 		offset += n;
 		len -= n;
@@ -323,7 +324,7 @@ static int __init break_cow_test_init(void)
 {
 	debugfs_create_file_unsafe("break_cow_test", 0600, NULL, NULL,
 				   &break_cow_test_fops);
-	/* Fails, and does no harm, where the kernel has one of its own. */
+	/* Where the kernel has one of its own, that one is asked. */
 	if (!IS_ENABLED(CONFIG_GUP_TEST))
 		debugfs_create_file_unsafe("gup_test", 0600, NULL, NULL,
 					   &break_cow_test_fops);

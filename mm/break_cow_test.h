@@ -60,8 +60,8 @@ struct break_cow_copy {
 /*
  * The same file also answers the ioctls by which later kernels' selftests (cow,
  * gup_longterm) hold pins through /sys/kernel/debug/gup_test, see mm/gup_test.h
- * of v6.1 and later; where the kernel has no such file, there is one of that
- * name.
+ * there; where the kernel has no such file, there is one of that name. As there,
+ * the structure is not the same for a 32-bit program on a 64-bit kernel.
  */
 #define BREAK_COW_GUP_TEST_WRITE	0x1	/* PIN_LONGTERM_TEST_FLAG_USE_WRITE */
 #define BREAK_COW_GUP_TEST_FAST		0x2	/* PIN_LONGTERM_TEST_FLAG_USE_FAST */

@@ -60,12 +60,13 @@ struct bc_holder {
 	bool remote;		/* as if the memory were another process's */
 };
 
-/* A reference that stays; a NULL @by stands for vmsplice() */
+/* A reference that stays */
 struct bc_hold {
-	const struct bc_holder *by;
+	const struct bc_holder *by;	/* NULL: vmsplice() */
 	int pipe[2];
 	int driver;
 	const void *addr;
+	unsigned int before;	/* pages before @addr to take too, by the driver */
 };
 
 /* What a case gets to know */
@@ -114,9 +115,12 @@ int case_older(const void *arg);
 int case_pin(const void *arg);
 int case_fast_only(const void *arg);
 int case_no_access(const void *arg);
+int case_beside_shared(const void *arg);
 int case_merge_uffd_wp(const void *arg);
 int case_merge_soft_dirty(const void *arg);
 int case_unmerge(const void *arg);
+int case_swapoff_uffd_wp(const void *arg);
+int case_swapoff_soft_dirty(const void *arg);
 int case_looks_ksm(const void *arg);
 
 /* What happens to pinned memory in case_pin() */

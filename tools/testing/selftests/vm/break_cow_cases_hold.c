@@ -84,8 +84,8 @@ static int take_by_vmsplice(struct bc_hold *hold, const void *addr)
 static int take_by_driver(struct bc_hold *hold, const void *addr)
 {
 	struct break_cow_take take = {
-		.addr = (uintptr_t)addr,
-		.nr_pages = 1,
+		.addr = (uintptr_t)addr - hold->before * bc_page_size(),
+		.nr_pages = hold->before + 1,
 		.how = hold->by->how,
 		.pid = hold->by->remote ? getpid() : 0,
 	};
@@ -99,7 +99,7 @@ static int take_by_driver(struct bc_hold *hold, const void *addr)
 	} while (!n && --tries && !usleep(1000));
 	if (n < 0)
 		return -errno;
-	return n == 1 ? 0 : -EAGAIN;
+	return n == (int)take.nr_pages ? 0 : -EAGAIN;
 }
 
 /**
@@ -161,6 +161,7 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 	unsigned char buf[4096];
 	struct break_cow_copy copy = {
 		.buf = (uintptr_t)buf,
+		.offset = hold->before * bc_page_size(),
 		.len = sizeof(buf),
 	};
 
@@ -243,4 +244,26 @@ int case_no_access(const void *p)
 	ret = hold_same(&hold, NEW, "the page taken");
 	bc_reap(mem.child);
 	return ret;
+}
+
+/*
+ * One pin of a page of a file in two mappings, shared and private. That it was
+ * taken in the first says nothing about the second.
+ */
+int case_beside_shared(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	hold.before = mem.len / bc_page_size();
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	memset(mem.addr, NEW, bc_page_size());
+	return hold_same(&hold, NEW, "the page taken");
 }

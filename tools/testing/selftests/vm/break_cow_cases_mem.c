@@ -155,10 +155,10 @@ static int get_file(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/* Addresses for a huge page, with nothing there yet that could be of use. */
+/* Addresses for two huge pages, with nothing there yet that could be of use. */
 static char *thp_addr(void)
 {
-	char *p = mmap(NULL, 2 * BC_THP_SIZE, PROT_READ | PROT_WRITE,
+	char *p = mmap(NULL, 3 * BC_THP_SIZE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
@@ -176,7 +176,7 @@ static void *thp_untouched(void)
 
 /*
  * Page cache that is huge, in a private mapping. What it holds is stored through
- * a shared mapping before.
+ * a shared mapping, which stays, just before the private one.
  */
 static int get_file_huge(struct bc_mem *mem, bool hugetlb)
 {
@@ -198,6 +198,7 @@ static int get_file_huge(struct bc_mem *mem, bool hugetlb)
 	if (!hugetlb)
 		madvise(p, mem->len, MADV_HUGEPAGE);
 	memset(p, OLD, mem->len);
+	p += mem->len;
 	if (mmap(p, mem->len, prot, MAP_PRIVATE | MAP_FIXED, fd, 0) != p)
 		return bc_why(BC_SKIP, "no %s", what);
 	close(fd);
