@@ -214,9 +214,13 @@ static void set_up_machine(void)
 	     "mount /dev/vda on /data");
 	need(swapon("/dev/vdb", 0) ? -errno : 0, "swapon /dev/vdb");
 
-	need(spit("/proc/sys/vm/nr_hugepages", HUGE_PAGES), "nr_hugepages");
+	/* a larger pool of the kernel's command line stays */
 	slurp("/proc/sys/vm/nr_hugepages", buf, sizeof(buf));
-	if (strcmp(buf, HUGE_PAGES))
+	if (atoi(buf) < atoi(HUGE_PAGES))
+		need(spit("/proc/sys/vm/nr_hugepages", HUGE_PAGES),
+		     "nr_hugepages");
+	slurp("/proc/sys/vm/nr_hugepages", buf, sizeof(buf));
+	if (atoi(buf) < atoi(HUGE_PAGES))
 		say(tap_fd, "Bail out! init: got %s of %s huge pages\n", buf,
 		    HUGE_PAGES);
 
