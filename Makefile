@@ -83,6 +83,11 @@ mutants: ## which test catches which broken kernel (BASE=)
 	@series/packages run
 	@tests/mutants $(BASE)
 
+.PHONY: peer
+peer: ## a newer kernel's own selftests on stock and patched (BASE=)
+	@series/packages peer
+	@tests/peer $(BASE)
+
 .PHONY: readme
 readme: ## put the tables of results/ between the markers of README.md
 	@tests/readme
