@@ -88,6 +88,11 @@ peer: ## a newer kernel's own selftests on stock and patched (BASE=)
 	@series/packages peer
 	@tests/peer $(BASE)
 
+.PHONY: stress-ng
+stress-ng: ## Debian's stress-ng, what of it is about this memory (BASE= STOCK=1 DEBUG=1)
+	@series/packages stress
+	@tests/stress-ng $(BASE) $(VARIANT) $(DEBUGARG)
+
 .PHONY: readme
 readme: ## put the tables of results/ between the markers of README.md
 	@tests/readme
