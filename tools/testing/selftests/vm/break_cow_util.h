@@ -143,6 +143,7 @@ extern const unsigned int bc_nr_ways;
 const struct bc_way *bc_way(const char *name);
 int bc_tmpfile(int oflags);
 int bc_pin(void *addr, size_t len);
+int bc_unpin(void);
 int bc_pin_read(const void *addr, void *buf, size_t len);
 int bc_way_read(const struct bc_way *way, const void *addr, size_t len,
 		void *buf);

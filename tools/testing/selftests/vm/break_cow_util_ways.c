@@ -34,6 +34,7 @@ struct bc_io {
 	struct io_uring_cqe *cqes;
 	int pipe[2];
 	int proc_mem;
+	int file;
 	char *bounce;
 	size_t bounce_len;
 };
@@ -48,6 +49,7 @@ static struct bc_io *bc_io_get(void)
 		bc_io.uring = -1;
 		bc_io.pipe[0] = -1;
 		bc_io.proc_mem = -1;
+		bc_io.file = -1;
 	}
 	return &bc_io;
 }
@@ -113,7 +115,11 @@ static void *bc_uring_map(int fd, size_t len, off_t off)
 	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_POPULATE, fd, off);
 
-	return map == MAP_FAILED ? NULL : map;
+	if (map == MAP_FAILED)
+		return NULL;
+	/* It belongs to one thread, and no child has that. */
+	madvise(map, len, MADV_DONTFORK);
+	return map;
 }
 
 static int bc_uring_setup(struct bc_io *io)
@@ -215,6 +221,21 @@ int bc_pin(void *addr, size_t len)
 }
 
 /**
+ * bc_unpin() - let go of what bc_pin() got
+ *
+ * Return: 0 or -errno.
+ */
+int bc_unpin(void)
+{
+	struct bc_io *io = bc_io_get();
+	int ret;
+
+	ret = syscall(SYS_io_uring_register, io->uring,
+		      IORING_UNREGISTER_BUFFERS, NULL, 0);
+	return ret < 0 ? -errno : 0;
+}
+
+/**
  * bc_pin_read() - read pinned memory as a device does, whatever is mapped now
  * @addr: within what bc_pin() got
  * @buf: where the bytes end up
@@ -229,18 +250,20 @@ int bc_pin_read(const void *addr, void *buf, size_t len)
 		.addr = (uintptr_t)addr,
 		.len = len,
 	};
+	struct bc_io *io = bc_io_get();
 	int ret;
 
-	sqe.fd = bc_tmpfile(0);
-	if (sqe.fd < 0)
+	if (io->file < 0)
+		io->file = bc_tmpfile(0);
+	if (io->file < 0)
 		return -ENOENT;
+	sqe.fd = io->file;
 	ret = uring_do(&sqe);
 	if (ret >= 0 && (ret != (int)len ||
 			 pread(sqe.fd, buf, len, 0) != (ssize_t)len))
 		ret = -EIO;
 	if (ret < 0)
 		bc_why(BC_ERROR, "reading the pinned page: %s", strerror(-ret));
-	close(sqe.fd);
 	return ret < 0 ? ret : 0;
 }
 
