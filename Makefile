@@ -92,6 +92,15 @@ peer: ## a newer kernel's own selftests on stock and patched (BASE=)
 stress-ng: ## Debian's stress-ng, what of it is about this memory (BASE= STOCK=1 DEBUG=1)
 	@series/packages stress
 	@tests/stress-ng $(BASE) $(VARIANT) $(DEBUGARG)
+.PHONY: soak
+soak: ## break_cow_stress for hours; goes on where it broke off (BASE= PART=normal|debug|faults)
+	@series/packages run
+	@tests/soak $(BASE) $(PART)
+
+.PHONY: soak-mutants
+soak-mutants: ## what break_cow_stress finds in each broken kernel (BASE=)
+	@series/packages run
+	@tests/soak-mutants $(BASE)
 
 .PHONY: readme
 readme: ## put the tables of results/ between the markers of README.md

@@ -30,10 +30,10 @@
 #define SYS_process_madvise	440
 #endif
 
-#define DEADLINE	30	/* seconds without progress */
+#define DEADLINE	20	/* seconds without progress */
 #define TELL_AFTER	3	/* seconds, until what is waited for is named */
 #define BURST		12	/* operations of a lane */
-#define BETWEEN		7	/* operations between two bursts */
+#define BETWEEN		8	/* operations between two bursts */
 #define KSM		"/sys/kernel/mm/ksm/"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
 
@@ -58,13 +58,11 @@ const char * const op_name[OP_NR] = {
 	[OP_REMOTE_TAKE] = "remote-driver", [OP_THP] = "new-huge-page",
 };
 
-/* What the runs have done, all in all; shared with their processes */
-struct totals {
+/* What the runs have done, all in all */
+static struct {
 	unsigned long count[OP_NR], traps_due, traps_seen, holds_checked;
 	unsigned long failed, merged, swapped;
-};
-
-static struct totals *totals;
+} totals;
 
 static double now(void)
 {
@@ -203,7 +201,12 @@ static void between(__u64 *state, unsigned int nr_pages)
 		op = OP_EXIT;
 	else if (op == OP_EXIT && live == 1)
 		op = OP_FORK;
+	if (op == OP_REMOTE_TAKE && !world->driver)
+		op = OP_REMOTE_READV;
 	slot = pick(state, true);
+	/* Nobody traces itself. */
+	if (op == OP_PTRACE && live == 1)
+		op = OP_FORK;
 	switch (op) {
 	case OP_FORK:
 		other = pick(state, false);
@@ -224,9 +227,9 @@ static void between(__u64 *state, unsigned int nr_pages)
 			rnd(state, 2) ? R_THP : R_THP_PIN, rnd(state, 2), 0);
 		break;
 	default:
-		other = pick(state, true);
-		if (op == OP_PTRACE && slot == other)
-			op = OP_REMOTE_LOOK;
+		do {
+			other = pick(state, true);
+		} while (other == slot && live > 1);
 		command(slot, CMD_REMOTE, op_name[op], op, other - world->slot,
 			page);
 	}
@@ -266,7 +269,7 @@ static void knobs(bool on)
 
 	bc_proc_write(KSM "sleep_millisecs", on ? "5" : "20");
 	bc_proc_write(KSM "pages_to_scan", on ? "300" : "100");
-	bc_proc_write(KSM "run", on ? "1" : "2");
+	bc_proc_write(KSM "run", on ? "1" : "0");
 	bc_proc_write(KHUGEPAGED "pages_to_scan", on && noisy ? "65536" : "4096");
 	bc_proc_write(KHUGEPAGED "scan_sleep_millisecs",
 		      !on ? "10000" : noisy ? "20" : "100000000");
@@ -277,13 +280,13 @@ static void add_totals(void)
 	unsigned int i;
 
 	for (i = 0; i < OP_NR; i++)
-		totals->count[i] += world->count[i];
-	totals->traps_due += world->traps_due;
-	totals->traps_seen += world->traps_seen;
-	totals->holds_checked += world->holds_checked;
-	totals->failed += world->failed;
-	totals->merged += world->merged;
-	totals->swapped += world->swapped;
+		totals.count[i] += world->count[i];
+	totals.traps_due += world->traps_due;
+	totals.traps_seen += world->traps_seen;
+	totals.holds_checked += world->holds_checked;
+	totals.failed += world->failed;
+	totals.merged += world->merged;
+	totals.swapped += world->swapped;
 }
 
 static int stress(const void *arg)
@@ -293,11 +296,7 @@ static int stress(const void *arg)
 	pid_t pid, noise = 0;
 	int ret;
 
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (world == MAP_FAILED)
-		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
-	world->opt = *(const struct options *)arg;
+	(void)arg;
 	state = rnd_seed(world->opt.seed, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	knobs(true);
@@ -314,7 +313,7 @@ static int stress(const void *arg)
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		member_main(&world->slot[0], true);
+		member_main(&world->slot[0]);
 	}
 	world->slot[0].pid = pid;
 	await(&world->slot[0], &world->slot[0].cmd_ack, 0, "to start");
@@ -337,39 +336,72 @@ static int stress(const void *arg)
 	for (i = 0; i < MEMBERS && !world->stop; i++)
 		if (world->slot[i].pid)
 			end_member(&world->slot[i]);
+	bc_waiting("the end of a run in which %s",
+		   world->stop ? world->why : "nothing was wrong");
 	if (noise > 0)
 		bc_reap(noise);
 	knobs(false);
 	if (!world->stop && world->traps_seen != world->traps_due)
 		violate(NULL, NULL, "%lu stores had to trap, %lu did",
 			world->traps_due, world->traps_seen);
-	add_totals();
 	return world->stop ? bc_why(BC_FAIL, "%s", world->why) : BC_OK;
+}
+
+static void *shared_alloc(size_t len)
+{
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		bc_skip_all("no memory");
+	return mem;
 }
 
 static void run(const struct options *opt)
 {
 	char name[80];
 	double start = now();
-	unsigned long before[2] = { 0, 0 };
-	unsigned int i;
 
 	snprintf(name, sizeof(name), "%s%s, seed %lu",
 		 opt->noisy ? "noisy" : "quiet", opt->faults ? ", faults" : "",
 		 opt->seed);
-	for (i = 0; i < OP_NR; i++)
-		before[0] += totals->count[i];
-	bc_case(name, stress, opt, DEADLINE);
-	for (i = 0; i < OP_NR; i++)
-		before[1] += totals->count[i];
+	world->opt = *opt;
+	bc_case(name, stress, NULL, DEADLINE);
+	bc_diag("%lu operations in %.0f s", ops_done(), now() - start);
 	if (bc_last() == BC_FAIL)
 		bc_diag("replay: break_cow_stress --seed %lu --ops %lu --procs %u%s%s",
 			opt->seed, opt->ops, opt->procs,
 			opt->noisy ? " --noisy" : " --quiet",
 			opt->faults ? " --faults" : "");
-	else
-		bc_diag("%lu operations in %.0f s", before[1] - before[0],
-			now() - start);
+	add_totals();
+	memset(world, 0, sizeof(*world));
+}
+
+/* What the kernel counted, in all of the system; set @since, or print the rest */
+static void vmstat(bool print)
+{
+	static const char * const names[] = {
+		"thp_collapse_alloc", "thp_split_page", "thp_split_pmd",
+		"pswpout", "pswpin", "pgmigrate_success",
+	};
+	static unsigned long since[ARRAY_SIZE(names)];
+	char line[128];
+	unsigned int i, len;
+	FILE *f = fopen("/proc/vmstat", "r");
+
+	while (f && fgets(line, sizeof(line), f)) {
+		for (i = 0; i < ARRAY_SIZE(names); i++) {
+			len = strlen(names[i]);
+			if (strncmp(line, names[i], len) || line[len] != ' ')
+				continue;
+			if (print)
+				bc_diag("count vmstat-%s %lu", names[i],
+					strtoul(line + len, NULL, 10) - since[i]);
+			since[i] = strtoul(line + len, NULL, 10);
+		}
+	}
+	if (f)
+		fclose(f);
 }
 
 static void print_totals(void)
@@ -378,20 +410,21 @@ static void print_totals(void)
 	unsigned int i;
 
 	for (i = 0; i < OP_NR; i++)
-		sum += totals->count[i];
+		sum += totals.count[i];
 	for (i = 0; i < OP_NR; i++)
-		bc_diag("count %s %lu %.1f%%", op_name[i], totals->count[i],
-			sum ? 100.0 * totals->count[i] / sum : 0);
+		bc_diag("count %s %lu %.1f%%", op_name[i], totals.count[i],
+			sum ? 100.0 * totals.count[i] / sum : 0);
 	bc_diag("count operations %lu", sum);
-	bc_diag("count stores-that-had-to-trap %lu", totals->traps_due);
-	bc_diag("count stores-that-trapped %lu", totals->traps_seen);
-	bc_diag("count references-looked-through %lu", totals->holds_checked);
-	bc_diag("count operations-that-failed %lu", totals->failed);
-	bc_diag("count merged-by-ksm %lu", totals->merged);
-	bc_diag("count swapped-out %lu", totals->swapped);
+	bc_diag("count stores-that-had-to-trap %lu", totals.traps_due);
+	bc_diag("count stores-that-trapped %lu", totals.traps_seen);
+	bc_diag("count references-looked-through %lu", totals.holds_checked);
+	bc_diag("count operations-that-failed %lu", totals.failed);
+	bc_diag("count merged-by-ksm %lu", totals.merged);
+	bc_diag("count swapped-out %lu", totals.swapped);
+	vmstat(true);
 }
 
-static void faults_on(void)
+static void faults_on(char **argv)
 {
 	static const char * const knob[][2] = {
 		{ "failslab/ignore-gfp-wait", "N" },
@@ -404,6 +437,14 @@ static void faults_on(void)
 	char path[80];
 	unsigned int i;
 
+	/*
+	 * The kernel stores to a thread's rseq area whenever it is preempted,
+	 * and a store for which there is no memory is then a SIGSEGV.
+	 */
+	if (!getenv("GLIBC_TUNABLES")) {
+		setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0", 1);
+		execv("/proc/self/exe", argv);
+	}
 	for (i = 0; i < ARRAY_SIZE(knob); i++) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", knob[i][0]);
 		if (bc_proc_write(path, knob[i][1]))
@@ -490,12 +531,10 @@ int main(int argc, char **argv)
 	if (optind < argc || from > to)
 		usage(2);
 	if (opt.faults)
-		faults_on();
-	totals = mmap(NULL, sizeof(*totals), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (totals == MAP_FAILED)
-		bc_skip_all("no memory");
+		faults_on(argv);
+	world = shared_alloc(sizeof(*world));
 
+	vmstat(false);
 	seed = opt.seed ? opt.seed : 1;
 	if (opt.seed)
 		last = opt.seed;

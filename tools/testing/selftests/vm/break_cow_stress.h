@@ -22,6 +22,7 @@
 
 #include "break_cow_util.h"
 
+#define BREAK_COW_TEST	"/sys/kernel/debug/break_cow_test"
 #define PAGE		4096UL
 #define WORDS		(PAGE / 8)
 #define POKE		37	/* the word of a page that is stored to alone */
@@ -36,7 +37,9 @@
  * mended no page is both mergeable and protected: this is the only place that
  * keeps them apart. Set to 0, the mergeable pages are protected as well.
  */
+#ifndef KSM_DROPS_UFFD_WP
 #define KSM_DROPS_UFFD_WP	1
+#endif
 
 /* Regions: kinds of memory */
 enum region {
@@ -185,6 +188,7 @@ struct world {
 	unsigned int stop;		/* something is wrong */
 	char why[400];
 	unsigned int next_uid;
+	bool driver;			/* there is one */
 	struct slot slot[MEMBERS];
 };
 
@@ -230,8 +234,8 @@ void fault_in_op(unsigned int nth);
 
 /* break_cow_stress_hold.c */
 struct hold *hold_free(struct lane *l);
-bool hold_get(struct lane *l, enum op op, struct page *p);
-bool hold_child(struct lane *l, struct page *p);
+void hold_get(struct lane *l, enum op op, struct page *p);
+void hold_child(struct lane *l, struct page *p);
 void hold_share(struct lane *l, struct page *p);
 void hold_check(struct lane *l, struct hold *h);
 void hold_end(struct lane *l, struct hold *h);
@@ -258,7 +262,7 @@ void racer_end(struct lane *l, bool force);
 pid_t race_fork(void);
 
 /* break_cow_stress_member.c */
-void member_main(struct slot *slot, bool first);
+void member_main(struct slot *slot);
 void wait_change(unsigned int *word, unsigned int old, unsigned int ms);
 void wake_all(unsigned int *word);
 

@@ -28,8 +28,6 @@
 #define MADV_PAGEOUT	21
 #endif
 
-#define DRIVER	"/sys/kernel/debug/break_cow_test"
-
 static __u64 pagemap(struct page *p)
 {
 	return bc_pagemap(p->addr);
@@ -154,7 +152,7 @@ static int get_driver(struct lane *l, struct hold *h, struct page *p)
 	bool may_fail = h->how & (BREAK_COW_FAST_ONLY | BREAK_COW_NOWAIT);
 	int ret;
 
-	h->fd[0] = open(DRIVER, O_RDWR | O_CLOEXEC);
+	h->fd[0] = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
 	if (h->fd[0] < 0)
 		return errno;
 	ret = ioctl(h->fd[0], BREAK_COW_TAKE, &take);
@@ -188,11 +186,8 @@ static unsigned int driver_how(struct lane *l, enum op op, struct page *p)
 	return how;
 }
 
-/*
- * Take a reference to a page, and keep it. Returns false if there was nothing to
- * do.
- */
-bool hold_get(struct lane *l, enum op op, struct page *p)
+/* Take a reference to a page, and keep it. */
+void hold_get(struct lane *l, enum op op, struct page *p)
 {
 	bool write = false, pin = false;
 	struct look look;
@@ -200,15 +195,19 @@ bool hold_get(struct lane *l, enum op op, struct page *p)
 	unsigned int i;
 	int err;
 
+	if (!world->driver && op == OP_GET)
+		op = OP_SPLICE;
+	else if (!world->driver && (op == OP_PIN || op == OP_LONGTERM))
+		op = OP_PIN_URING;
 	for (i = 0; i < HOLDS; i++) {
 		/* one buffer a ring, one write in flight */
 		if ((op == OP_AIO && l->holds[i].kind == HOLD_AIO) ||
 		    (op == OP_PIN_URING && l->holds[i].kind == HOLD_URING))
 			hold_end(l, &l->holds[i]);
 	}
-	/* It pins to write, and that may trap, or fail. */
-	if (op == OP_PIN_URING && (p->ro || p->wp))
-		return false;
+	/* It pins to write, and that may trap, or fail; and anonymous memory. */
+	if (op == OP_PIN_URING && (p->ro || p->wp || p->region == R_FILE))
+		return;
 
 	h = hold_free(l);
 	memset(h, 0, sizeof(*h));
@@ -240,7 +239,7 @@ bool hold_get(struct lane *l, enum op op, struct page *p)
 		h->kind = HOLD_NONE;
 		if (err > 0)
 			op_failed(l, p, err, op_name[op]);
-		return true;
+		return;
 	}
 
 	if (write) {
@@ -259,7 +258,6 @@ bool hold_get(struct lane *l, enum op op, struct page *p)
 	h->strict = !world->opt.noisy && op != OP_AIO && p->region != R_KSM &&
 		    p->rw && p->epoch && p->epoch == epoch_now();
 	allow(h, &p->now);
-	return true;
 }
 
 /* Bytes that a reference shows; 0 or an error. */
@@ -298,7 +296,11 @@ static int hold_read(struct lane *l, struct hold *h)
 	}
 }
 
-/* Each word may be of another state: the page was stored to while it was read */
+/*
+ * Each word may be of another state: the page was stored to while it was read,
+ * or in the middle of a store the entry was made read-only, by a fork() of
+ * another lane for instance, and the rest of the store went to a copy.
+ */
 static bool may_be_torn(struct hold *h, const __u64 *w)
 {
 	unsigned int i, j;
@@ -316,6 +318,10 @@ static bool may_be_torn(struct hold *h, const __u64 *w)
 /* Look through a reference. A write in flight ends with that. */
 void hold_check(struct lane *l, struct hold *h)
 {
+	static const char * const where[] = {
+		[HOLD_PIPE] = " in a pipe", [HOLD_AIO] = " in flight",
+		[HOLD_URING] = " of io_uring", [HOLD_DRIVER] = " of the driver",
+	};
 	bool aio = h->kind == HOLD_AIO;
 	const __u64 *w = (void *)l->buf;
 	struct state *last;
@@ -335,14 +341,13 @@ void hold_check(struct lane *l, struct hold *h)
 		if (at < 0)
 			return;
 	}
-	if (aio && may_be_torn(h, w))
+	if (!h->pin && !h->strict && may_be_torn(h, w))
 		return;
 	last = &h->state[h->nr_states - 1];
 	violate(l, h->page, "offset %u of a %s%s%s: got %#llx, want %#llx%s",
 		at * 8, h->frozen ? "dropped " : h->strict ? "coherent " : "",
 		h->pin ? "pin" : "reference",
-		(const char *[]){ "", " in a pipe", " in flight", " of io_uring",
-				  " of the driver" }[aio ? HOLD_AIO : h->kind],
+		where[aio ? HOLD_AIO : h->kind],
 		(unsigned long long)w[at],
 		(unsigned long long)(at == POKE ? last->poke : last->base),
 		h->nr_states > 1 ? " or older" : "");
@@ -451,7 +456,7 @@ void holds_end_all(struct lane *l)
  * A child takes a reference to a page that it shares with us, and goes. What it
  * took must never change, whatever we store (CVE-2020-29374).
  */
-bool hold_child(struct lane *l, struct page *p)
+void hold_child(struct lane *l, struct page *p)
 {
 	struct hold *h = hold_free(l);
 	int status = 0;
@@ -460,7 +465,7 @@ bool hold_child(struct lane *l, struct page *p)
 	memset(h, 0, sizeof(*h));
 	if (pipe2(h->fd, O_CLOEXEC)) {
 		op_failed(l, p, errno, "pipe");
-		return true;
+		return;
 	}
 	pid = race_fork();
 	if (!pid)
@@ -470,14 +475,13 @@ bool hold_child(struct lane *l, struct page *p)
 		h->page = p;
 		h->frozen = true;
 		allow(h, &p->now);
-		return true;
+		return;
 	}
 	/* hugetlb: there may be no page for the child's copy */
 	op_failed(l, p->region == R_HUGETLB ? NULL : p,
 		  pid < 0 ? EAGAIN : WEXITSTATUS(status), "a child's vmsplice");
 	close(h->fd[0]);
 	close(h->fd[1]);
-	return true;
 }
 
 /*

@@ -96,6 +96,10 @@ static void *lane_thread(void *arg)
 	unsigned int seq = 0, i;
 	bool last = false;
 
+	/* Makes a ring and a file, which a file system wants memory for. */
+	if (bc_pin(l->buf, PAGE) || bc_pin_read(l->buf, l->buf, PAGE) ||
+	    bc_unpin())
+		violate(l, NULL, "io_uring: %s", bc_reason());
 	while (!last) {
 		while (__atomic_load_n(&slot->burst_seq, __ATOMIC_SEQ_CST) == seq)
 			wait_change(&slot->burst_seq, seq, 1000);
@@ -131,16 +135,15 @@ static void thread(void *(*fn)(void *), void *arg, unsigned int nr)
 }
 
 /* What a new member does not inherit */
-static void member_start(struct slot *slot, bool first)
+static void member_start(struct slot *slot)
 {
 	static char buf[LANES][PAGE] __attribute__((aligned(4096)));
 	unsigned int i;
 	int fd;
 
 	prctl(PR_SET_PDEATHSIG, 0);
-	if (!first)
-		for (fd = 3; fd < 256; fd++)
-			close(fd);
+	for (fd = 3; fd < 256; fd++)
+		close(fd);
 	me.slot = slot;
 	me.uid = slot->uid;
 	memset(me.child, 0, sizeof(me.child));
@@ -191,13 +194,19 @@ static void do_clear_refs(void)
 	me.sd_vague = false;
 }
 
-/* A new huge page in place of what has become of the old one. */
+/*
+ * A new huge page in place of what has become of the old one: in a new mapping,
+ * for the old one has been split by mprotect(), and fork() keeps it so.
+ */
 static void do_thp(enum region r, bool read_first)
 {
 	unsigned int i;
 
-	if (mprotect(me.start[r], me.len[r], PROT_READ | PROT_WRITE) ||
-	    madvise(me.start[r], me.len[r], MADV_DONTNEED)) {
+	if (mmap(me.start[r], me.len[r], PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+	    madvise(me.start[r], me.len[r], MADV_HUGEPAGE) ||
+	    bc_uffd_register(me.uffd, me.start[r], me.len[r],
+			     UFFDIO_REGISTER_MODE_WP)) {
 		violate(NULL, NULL, "no new huge page: %s", strerror(errno));
 		return;
 	}
@@ -268,7 +277,7 @@ static int read_taken(pid_t pid, void *buf, const void *addr, unsigned int how)
 		.addr = (uintptr_t)addr, .nr_pages = 1, .how = how, .pid = pid,
 	};
 	struct break_cow_copy copy = { .buf = (uintptr_t)buf, .len = PAGE };
-	int fd = open("/sys/kernel/debug/break_cow_test", O_RDWR | O_CLOEXEC);
+	int fd = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
 	int err = 0, n;
 
 	if (fd < 0)
@@ -348,7 +357,7 @@ static bool do_fork(struct slot *slot)
 	me.forks_begun++;
 	pid = fork();
 	if (!pid) {
-		member_start(slot, false);
+		member_start(slot);
 		return true;
 	}
 	me.forks_done++;
@@ -366,11 +375,11 @@ static void acknowledge(struct slot *slot, unsigned int seq)
 }
 
 /* Life of a member */
-void member_main(struct slot *slot, bool first)
+void member_main(struct slot *slot)
 {
 	unsigned int seq = 0;
 
-	member_start(slot, first);
+	member_start(slot);
 	acknowledge(me.slot, seq);
 	for (;;) {
 		while (__atomic_load_n(&me.slot->cmd_seq, __ATOMIC_SEQ_CST) == seq)

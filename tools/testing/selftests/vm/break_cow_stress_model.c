@@ -22,6 +22,11 @@ struct world *world;
 struct member me;
 __u64 zero_pfn;
 
+static const char * const region_name[R_NR] = {
+	[R_SMALL] = "4K", [R_KSM] = "KSM", [R_THP] = "THP",
+	[R_THP_PIN] = "pinned THP", [R_HUGETLB] = "hugetlb", [R_FILE] = "file",
+};
+
 static __thread sigjmp_buf jump;
 static __thread volatile sig_atomic_t may_jump;
 static __thread unsigned int armed;
@@ -57,10 +62,10 @@ void violate(struct lane *l, struct page *p, const char *fmt, ...)
 	va_end(ap);
 	if (p)
 		snprintf(where, sizeof(where), "page %u (%s), ", p->id,
-			 (const char *[]){ "4K", "KSM", "THP", "pinned THP",
-					   "hugetlb", "file" }[p->region]);
+			 region_name[p->region]);
 	if (l)
-		snprintf(who, sizeof(who), " in %s, operation %lu of lane %u of member %u, burst %lu",
+		snprintf(who, sizeof(who),
+			 " in %s, operation %lu of lane %u of member %u, burst %lu",
 			 op_name[l->status->op], l->status->nr, l->nr,
 			 l->status->uid, world->burst);
 	if (!__atomic_fetch_add(&world->stop, 1, __ATOMIC_SEQ_CST))
@@ -223,8 +228,11 @@ bool page_store(struct lane *l, struct page *p, bool whole, unsigned int ksm)
 void page_store_ro(struct lane *l, struct page *p)
 {
 	struct state s = { .poke = word(p) };
-	int sig = raw_store(p->addr, &s, false);
+	int sig;
 
+	/* A signal that finds no memory is another one. */
+	fault_in_op(0);
+	sig = raw_store(p->addr, &s, false);
 	if (sig != SIGSEGV)
 		violate(l, p, "%s from a store to a read-only mapping, want SIGSEGV",
 			sig ? "SIGBUS" : "no signal");
@@ -273,8 +281,10 @@ static void add_page(enum region r, char *addr)
 	/* A huge page of hugetlb is mprotect()ed as a whole. */
 	p->lane = r == R_HUGETLB ? 0 : me.nr_pages % LANES;
 	p->sd = SD_UNKNOWN;
-	if (r == R_FILE)
-		p->now.base = p->now.poke = 0xf1ULL << 56 | p->id;
+	if (r == R_FILE) {
+		p->now.base = 0xf1ULL << 56 | p->id;
+		p->now.poke = p->now.base;
+	}
 	me.nr_pages++;
 }
 
@@ -316,6 +326,7 @@ int model_init(void)
 	};
 	unsigned int r, i;
 	char *mem;
+	int fd;
 
 	sigaction(SIGSEGV, &sa, NULL);
 	sigaction(SIGBUS, &sa, NULL);
@@ -325,6 +336,16 @@ int model_init(void)
 	zero_pfn = bc_pfn(mem);
 	if (!zero_pfn)
 		return bc_why(BC_SKIP, "pagemap hides page frames (needs root)");
+	bc_store(mem, 0);
+	if (!(bc_pagemap(mem) & BC_PM_SOFT_DIRTY))
+		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
+	if (bc_pin(mem, PAGE) || bc_unpin())
+		return bc_why(BC_SKIP, "no io_uring (CONFIG_IO_URING)");
+	fd = bc_uffd_open(0);
+	if (fd < 0)
+		return BC_SKIP;
+	close(fd);
+	world->driver = !access(BREAK_COW_TEST, W_OK);
 
 	me.away = bc_alloc(LANES * PAGE);
 	for (r = 0; r < R_NR; r++) {
@@ -359,6 +380,6 @@ int model_init(void)
 			add_page(r, mem + i * want[r].step * PAGE);
 	}
 	if (madvise(me.start[R_KSM], me.len[R_KSM], MADV_MERGEABLE))
-		bc_diag("no KSM: %s", strerror(errno));
+		return bc_why(BC_SKIP, "no KSM: %s (CONFIG_KSM)", strerror(errno));
 	return BC_OK;
 }

@@ -34,7 +34,7 @@ static const struct {
 	enum op op;
 	unsigned int weight, regions;
 } table[] = {
-	{ OP_FILL, 150, M_ALL },
+	{ OP_FILL, 144, M_ALL },
 	{ OP_POKE, 130, M_ALL },
 	{ OP_CHECK, 90, M_ALL },
 	{ OP_FILLER, 20, M_THP },
@@ -59,7 +59,7 @@ static const struct {
 	{ OP_FORK_RACE, 14, M_ALL & ~M(R_HUGETLB) },
 	{ OP_LEAK, 17, M_ALL },
 	{ OP_SHARE, 17, M_ALL },
-	{ OP_MERGE, 13, M(R_KSM) },
+	{ OP_MERGE, 19, M(R_KSM) },
 	{ OP_UNMERGE, 14, M(R_KSM) },
 	{ OP_KSM_WAIT, 14, M(R_KSM) },
 };
@@ -491,20 +491,37 @@ static void run_op(struct lane *l, enum op op, struct page *p)
 	}
 }
 
-/* One operation. Many go to the page of the one before. */
+/*
+ * Most operations go to the page of the one before, if it will do. Else to any,
+ * or to one of any kind of memory: there are few pages of hugetlb.
+ */
+static struct page *pick_page(struct lane *l, unsigned int regions)
+{
+	unsigned int kind = M(rnd(&l->choice, R_NR));
+	struct page *p = l->focus;
+
+	if (p && (M(p->region) & regions) && rnd(&l->choice, 4))
+		return p;
+	/* hugetlb may be missing, and all of it is of the first lane. */
+	if ((kind & regions) && !rnd(&l->choice, 3) &&
+	    (kind != M(R_HUGETLB) || (!l->nr && me.len[R_HUGETLB])))
+		regions = kind;
+	do {
+		p = &me.page[rnd(&l->choice, me.nr_pages)];
+	} while (p->lane != l->nr || !(M(p->region) & regions));
+	return p;
+}
+
 void lane_op(struct lane *l)
 {
-	unsigned int i, n = rnd(&l->choice, 1000), regions;
-	struct page *p = l->focus;
+	unsigned int i, n = rnd(&l->choice, 1000);
+	struct page *p;
 	enum op op;
 
 	for (i = 0; n >= table[i].weight; i++)
 		n -= table[i].weight;
 	op = table[i].op;
-	regions = table[i].regions;
-	while (!p || !(M(p->region) & regions) || p->lane != l->nr ||
-	       !rnd(&l->choice, 4))
-		p = &me.page[rnd(&l->choice, me.nr_pages)];
+	p = pick_page(l, table[i].regions);
 	/* What an operation draws does not change those that follow. */
 	l->rnd = rnd_seed(l->choice, 0, 0);
 	/* A store that is forbidden is one of another kind. */
