@@ -92,6 +92,7 @@ peer: ## a newer kernel's own selftests on stock and patched (BASE=)
 stress-ng: ## Debian's stress-ng, what of it is about this memory (BASE= STOCK=1 DEBUG=1)
 	@series/packages stress
 	@tests/stress-ng $(BASE) $(VARIANT) $(DEBUGARG)
+
 .PHONY: soak
 soak: ## break_cow_stress for hours; goes on where it broke off (BASE= PART=normal|debug|faults)
 	@series/packages run

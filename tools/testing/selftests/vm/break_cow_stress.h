@@ -94,6 +94,7 @@ enum { SD_CLEAN, SD_DIRTY, SD_UNKNOWN };
  * @trapped: the store that is under way did
  * @rw: stored to since anything of ours made its entry read-only
  * @epoch: value of epoch_now() at the last store, 0 if a fork got in its way
+ * @mergeable: MADV_MERGEABLE
  * @sd: soft-dirty, SD_*
  */
 struct page {
@@ -101,7 +102,7 @@ struct page {
 	unsigned int id, region, lane;
 	unsigned int ver;
 	struct state now;
-	bool ro, anon, rw;
+	bool ro, anon, rw, mergeable;
 	bool wp, trapped;
 	unsigned long epoch;
 	int sd;

@@ -386,7 +386,7 @@ void holds_before_store(struct lane *l, struct page *p)
 
 	for (i = 0; i < HOLDS; i++)
 		if (l->holds[i].kind != HOLD_NONE && l->holds[i].page == p &&
-		    l->holds[i].nr_states == STATES)
+		    !l->holds[i].frozen && l->holds[i].nr_states == STATES)
 			hold_end(l, &l->holds[i]);
 }
 

@@ -281,6 +281,7 @@ static void add_page(enum region r, char *addr)
 	/* A huge page of hugetlb is mprotect()ed as a whole. */
 	p->lane = r == R_HUGETLB ? 0 : me.nr_pages % LANES;
 	p->sd = SD_UNKNOWN;
+	p->mergeable = r == R_KSM;
 	if (r == R_FILE) {
 		p->now.base = 0xf1ULL << 56 | p->id;
 		p->now.poke = p->now.base;

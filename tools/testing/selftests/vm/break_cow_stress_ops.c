@@ -364,14 +364,23 @@ static void op_ksm_wait(struct lane *l, struct page *p)
 	page_check(l, p);
 }
 
+/*
+ * What is in swap when MADV_UNMERGEABLE comes is passed over, and is a KSM page
+ * again when it is back. Nothing happens to what is not mergeable.
+ */
 static void op_merge(struct lane *l, struct page *p, bool on)
 {
+	bool here = p->mergeable && (bc_pagemap(p->addr) & BC_PM_PRESENT);
+
 	if (on && !p->ro)
 		page_store(l, p, true, 1 + rnd(&l->rnd, 3));
-	if (madvise(p->addr, PAGE, on ? MADV_MERGEABLE : MADV_UNMERGEABLE))
-		op_failed(l, p, errno, "MADV_MERGEABLE or MADV_UNMERGEABLE");
 	page_readonly(p);
-	if (!on && !(world->opt.faults) &&
+	if (madvise(p->addr, PAGE, on ? MADV_MERGEABLE : MADV_UNMERGEABLE)) {
+		op_failed(l, p, errno, op_name[l->status->op]);
+		return;
+	}
+	p->mergeable = on;
+	if (!on && here && !world->opt.noisy &&
 	    (bc_kpageflags(p->addr) & BC_KPF_KSM))
 		violate(l, p, "still a KSM page after MADV_UNMERGEABLE");
 }
