@@ -144,25 +144,37 @@ static int get_aio(struct lane *l, struct page *p)
 	return syscall(SYS_io_submit, ctx, 1, &cbs) == 1 ? 0 : errno;
 }
 
-static int get_driver(struct lane *l, struct hold *h, struct page *p)
+/* Have the driver take a page: 0 or an error */
+static int driver_take(int fd, struct page *p, unsigned int how)
 {
 	struct break_cow_take take = {
-		.addr = (uintptr_t)p->addr, .nr_pages = 1, .how = h->how,
+		.addr = (uintptr_t)p->addr, .nr_pages = 1, .how = how,
 	};
-	bool may_fail = h->how & (BREAK_COW_FAST_ONLY | BREAK_COW_NOWAIT);
-	int ret;
+	int ret = ioctl(fd, BREAK_COW_TAKE, &take);
+
+	return ret == 1 ? 0 : ret < 0 ? errno : EFAULT;
+}
+
+/* These may take nothing, rather than wait. */
+static bool how_may_fail(unsigned int how)
+{
+	return how & (BREAK_COW_FAST_ONLY | BREAK_COW_NOWAIT);
+}
+
+static int get_driver(struct lane *l, struct hold *h, struct page *p)
+{
+	int err;
 
 	h->fd[0] = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
 	if (h->fd[0] < 0)
 		return errno;
-	ret = ioctl(h->fd[0], BREAK_COW_TAKE, &take);
-	if (ret == 1)
+	err = driver_take(h->fd[0], p, h->how);
+	if (!err)
 		return 0;
-	ret = ret < 0 ? errno : EFAULT;
 	close(h->fd[0]);
-	if (!may_fail)
-		return ret;
-	op_failed(l, NULL, ret, "GUP that may not wait");
+	if (!how_may_fail(h->how))
+		return err;
+	op_failed(l, NULL, err, "GUP that may not wait");
 	return -1;
 }
 
@@ -195,20 +207,12 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 	unsigned int i;
 	int err;
 
-	if (!world->driver && op == OP_GET)
-		op = OP_SPLICE;
-	else if (!world->driver && (op == OP_PIN || op == OP_LONGTERM))
-		op = OP_PIN_URING;
 	for (i = 0; i < HOLDS; i++) {
 		/* one buffer a ring, one write in flight */
 		if ((op == OP_AIO && l->holds[i].kind == HOLD_AIO) ||
 		    (op == OP_PIN_URING && l->holds[i].kind == HOLD_URING))
 			hold_end(l, &l->holds[i]);
 	}
-	/* It pins to write, and that may trap, or fail; and anonymous memory. */
-	if (op == OP_PIN_URING && (p->ro || p->wp || p->region == R_FILE))
-		return;
-
 	h = hold_free(l);
 	memset(h, 0, sizeof(*h));
 	gup_begin(p, &look);
@@ -458,30 +462,40 @@ void holds_end_all(struct lane *l)
  */
 void hold_child(struct lane *l, struct page *p)
 {
+	static const enum op ops[] = { OP_GET, OP_PIN, OP_LONGTERM };
 	struct hold *h = hold_free(l);
+	bool may_fail = p->region == R_HUGETLB;
 	int status = 0;
 	pid_t pid;
 
 	memset(h, 0, sizeof(*h));
-	if (pipe2(h->fd, O_CLOEXEC)) {
-		op_failed(l, p, errno, "pipe");
+	h->page = p;
+	h->frozen = true;
+	allow(h, &p->now);
+	h->kind = world->driver && rnd(&l->rnd, 2) ? HOLD_DRIVER : HOLD_PIPE;
+	if (h->kind == HOLD_DRIVER) {
+		h->how = driver_how(l, ops[rnd(&l->rnd, ARRAY_SIZE(ops))], p);
+		may_fail |= how_may_fail(h->how);
+		h->fd[0] = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
+	}
+	if (h->kind == HOLD_PIPE ? pipe2(h->fd, O_CLOEXEC) : h->fd[0] < 0) {
+		op_failed(l, p, errno, "pipe or open");
+		h->kind = HOLD_NONE;
 		return;
 	}
 	pid = race_fork();
 	if (!pid)
-		_exit(splice_page(h->fd[1], p->addr));
-	if (pid > 0 && waitpid(pid, &status, 0) == pid && !status) {
-		h->kind = HOLD_PIPE;
-		h->page = p;
-		h->frozen = true;
-		allow(h, &p->now);
+		_exit(h->kind == HOLD_PIPE ? splice_page(h->fd[1], p->addr) :
+					     driver_take(h->fd[0], p, h->how));
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && !status)
 		return;
-	}
 	/* hugetlb: there may be no page for the child's copy */
-	op_failed(l, p->region == R_HUGETLB ? NULL : p,
-		  pid < 0 ? EAGAIN : WEXITSTATUS(status), "a child's vmsplice");
+	op_failed(l, may_fail ? NULL : p,
+		  pid < 0 ? EAGAIN : WEXITSTATUS(status), "a child's GUP");
 	close(h->fd[0]);
-	close(h->fd[1]);
+	if (h->kind == HOLD_PIPE)
+		close(h->fd[1]);
+	h->kind = HOLD_NONE;
 }
 
 /*

@@ -34,7 +34,7 @@ static const struct {
 	enum op op;
 	unsigned int weight, regions;
 } table[] = {
-	{ OP_FILL, 144, M_ALL },
+	{ OP_FILL, 139, M_ALL },
 	{ OP_POKE, 130, M_ALL },
 	{ OP_CHECK, 90, M_ALL },
 	{ OP_FILLER, 20, M_THP },
@@ -47,7 +47,7 @@ static const struct {
 	{ OP_WP_OFF, 20, M_WP },
 	{ OP_SPLICE, 40, M_PLAIN },
 	{ OP_AIO, 16, M_PLAIN },
-	{ OP_PIN_URING, 25, M_PIN & ~M(R_FILE) },
+	{ OP_PIN_URING, 30, M_PIN & ~M(R_FILE) },
 	{ OP_GET, 30, M_PLAIN },
 	{ OP_PIN, 35, M_PIN },
 	{ OP_LONGTERM, 20, M_PIN },
@@ -405,7 +405,7 @@ static void op_drop(struct lane *l, struct page *p)
 /* One of the holds, of the page if there is one */
 static struct hold *pick_hold(struct lane *l, struct page *p)
 {
-	unsigned int i, at = rnd(&l->rnd, HOLDS);
+	unsigned int i, at = l->rnd % HOLDS;
 	struct hold *any = NULL;
 
 	for (i = 0; i < HOLDS; i++, at++) {
@@ -422,8 +422,6 @@ static struct hold *pick_hold(struct lane *l, struct page *p)
 
 static void run_op(struct lane *l, enum op op, struct page *p)
 {
-	struct hold *h;
-
 	switch (op) {
 	case OP_FILL:
 	case OP_POKE:
@@ -464,14 +462,10 @@ static void run_op(struct lane *l, enum op op, struct page *p)
 		hold_get(l, op, p);
 		break;
 	case OP_HOLD_CHECK:
+		hold_check(l, pick_hold(l, p));
+		break;
 	case OP_HOLD_END:
-		h = pick_hold(l, p);
-		if (!h)
-			page_check(l, p);
-		else if (op == OP_HOLD_CHECK)
-			hold_check(l, h);
-		else
-			hold_end(l, h);
+		hold_end(l, pick_hold(l, p));
 		break;
 	case OP_DIRECT:
 		op_direct(l, p);
@@ -497,6 +491,33 @@ static void run_op(struct lane *l, enum op op, struct page *p)
 		break;
 	default:
 		op_ksm_wait(l, p);
+	}
+}
+
+/* What cannot be done to the page is an operation of another kind. */
+static enum op possible(struct lane *l, enum op op, struct page *p)
+{
+	if (!world->driver && op == OP_GET)
+		op = OP_SPLICE;
+	if (!world->driver && (op == OP_PIN || op == OP_LONGTERM) &&
+	    p->region != R_FILE)
+		op = OP_PIN_URING;
+	switch (op) {
+	case OP_FILL:
+	case OP_POKE:
+	case OP_WP_ON:
+		return p->ro ? OP_RO_STORE : op;
+	case OP_PIN:
+	case OP_LONGTERM:
+		return world->driver ? op : OP_CHECK;
+	case OP_PIN_URING:
+		/* It pins to write, which may fail, or trap. */
+		return p->ro || p->wp ? OP_CHECK : op;
+	case OP_HOLD_CHECK:
+	case OP_HOLD_END:
+		return pick_hold(l, p) ? op : OP_CHECK;
+	default:
+		return op;
 	}
 }
 
@@ -533,9 +554,7 @@ void lane_op(struct lane *l)
 	p = pick_page(l, table[i].regions);
 	/* What an operation draws does not change those that follow. */
 	l->rnd = rnd_seed(l->choice, 0, 0);
-	/* A store that is forbidden is one of another kind. */
-	if (p->ro && (op == OP_FILL || op == OP_POKE || op == OP_WP_ON))
-		op = OP_RO_STORE;
+	op = possible(l, op, p);
 	l->focus = p;
 	l->status->op = op;
 	l->status->page = p->id;
