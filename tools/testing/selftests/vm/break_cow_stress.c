@@ -32,8 +32,8 @@
 
 #define DEADLINE	20	/* seconds without progress */
 #define TELL_AFTER	3	/* seconds, until what is waited for is named */
-#define BURST		12	/* operations of a lane */
-#define BETWEEN		8	/* operations between two bursts */
+#define BURST		36	/* operations of a lane */
+#define BETWEEN		24	/* operations between two bursts */
 #define KSM		"/sys/kernel/mm/ksm/"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
 
@@ -267,7 +267,7 @@ static void knobs(bool on)
 {
 	const bool noisy = world->opt.noisy;
 
-	bc_proc_write(KSM "sleep_millisecs", on ? "5" : "20");
+	bc_proc_write(KSM "sleep_millisecs", on ? "2" : "20");
 	bc_proc_write(KSM "pages_to_scan", on ? "300" : "100");
 	bc_proc_write(KSM "run", on ? "1" : "0");
 	bc_proc_write(KHUGEPAGED "pages_to_scan", on && noisy ? "65536" : "4096");
