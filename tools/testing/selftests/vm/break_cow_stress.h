@@ -32,15 +32,6 @@
 #define STATES		16	/* that a reference may show, at most */
 #define HOLDS		8	/* references that a lane keeps */
 
-/*
- * KSM's replace_page() drops uffd-wp when it merges a page. Until that is
- * mended no page is both mergeable and protected: this is the only place that
- * keeps them apart. Set to 0, the mergeable pages are protected as well.
- */
-#ifndef KSM_DROPS_UFFD_WP
-#define KSM_DROPS_UFFD_WP	1
-#endif
-
 /* Regions: kinds of memory */
 enum region {
 	R_SMALL,	/* single pages */
@@ -55,8 +46,7 @@ enum region {
 #define M(region)	(1U << (region))
 #define M_ALL		(M(R_NR) - 1)
 #define M_THP		(M(R_THP) | M(R_THP_PIN))
-#define M_WP		(M(R_SMALL) | M_THP | \
-			 (KSM_DROPS_UFFD_WP ? 0 : M(R_KSM)))
+#define M_WP		(M(R_SMALL) | M(R_KSM) | M_THP)
 
 /* Kinds of operation: of lanes, then the conductor's */
 enum op {

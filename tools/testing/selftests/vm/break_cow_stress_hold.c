@@ -201,7 +201,7 @@ static unsigned int driver_how(struct lane *l, enum op op, struct page *p)
 /* Take a reference to a page, and keep it. */
 void hold_get(struct lane *l, enum op op, struct page *p)
 {
-	bool write = false, pin = false;
+	bool write = false, own = false, pin = false;
 	struct look look;
 	struct hold *h;
 	unsigned int i;
@@ -236,8 +236,9 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 		err = get_driver(l, h, p);
 		h->kind = HOLD_DRIVER;
 		write = h->how & BREAK_COW_WRITE;
-		/* What is nobody's yet is no pin of a page of ours. */
-		pin = write || ((h->how & BREAK_COW_PIN) && p->anon);
+		own = h->how & BREAK_COW_LONGTERM;
+		/* A short pin takes the zero page, and page cache, as it is. */
+		pin = write || own || ((h->how & BREAK_COW_PIN) && p->anon);
 	}
 	if (err) {
 		h->kind = HOLD_NONE;
@@ -246,10 +247,10 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 		return;
 	}
 
-	if (write) {
+	if (write || (own && !p->anon)) {
 		p->anon = true;
 		p->sd = SD_UNKNOWN;
-	} else if (!(h->how & BREAK_COW_LONGTERM)) {
+	} else {
 		gup_end(l, p, &look, false);
 	}
 	if (p->region == R_KSM && op != OP_AIO && p->anon &&
