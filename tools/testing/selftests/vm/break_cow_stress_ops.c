@@ -365,12 +365,13 @@ static void op_ksm_wait(struct lane *l, struct page *p)
 }
 
 /*
- * What is in swap when MADV_UNMERGEABLE comes is passed over, and is a KSM page
- * again when it is back. Nothing happens to what is not mergeable.
+ * After MADV_UNMERGEABLE a page that was merged is our own. One that was in swap
+ * is passed over, and is a KSM page again when it is back; one that is shared by
+ * fork() becomes one when the other process merges it.
  */
 static void op_merge(struct lane *l, struct page *p, bool on)
 {
-	bool here = p->mergeable && (bc_pagemap(p->addr) & BC_PM_PRESENT);
+	bool merged = p->mergeable && (bc_kpageflags(p->addr) & BC_KPF_KSM);
 
 	if (on && !p->ro)
 		page_store(l, p, true, 1 + rnd(&l->rnd, 3));
@@ -380,7 +381,7 @@ static void op_merge(struct lane *l, struct page *p, bool on)
 		return;
 	}
 	p->mergeable = on;
-	if (!on && here && !world->opt.noisy &&
+	if (!on && merged && !world->opt.noisy &&
 	    (bc_kpageflags(p->addr) & BC_KPF_KSM))
 		violate(l, p, "still a KSM page after MADV_UNMERGEABLE");
 }
