@@ -2,10 +2,10 @@
 /*
  * Does a read-only GUP break copy-on-write where it has to, and only there?
  *
- * A table of promises times kinds of memory times holders of references. Each case runs in a process of its
- * own and has a deadline: a read that never returns is a result as well. Run as
- * root: pagemap shows page frames to nobody else. BREAK_COW_DEADLINE sets the
- * seconds that a case may take.
+ * A table of promises times kinds of memory times holders of references. Each
+ * case runs in a process of its own and has a deadline: a read that never
+ * returns is a result as well. Run as root: pagemap shows page frames to nobody
+ * else. BREAK_COW_DEADLINE sets the seconds that a case may take.
  */
 #include <stdio.h>
 #include <string.h>

@@ -81,7 +81,6 @@ struct bc_arg {
 extern const char * const bc_kind_name[MEM_NR];
 extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
 
-
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);

@@ -177,7 +177,7 @@ struct world {
 	unsigned long traps_due, traps_seen, holds_checked, failed;
 	unsigned long merged, swapped;	/* seen to be */
 	unsigned int stop;		/* something is wrong */
-	char why[400];
+	char why[512];
 	unsigned int next_uid;
 	bool driver;			/* there is one */
 	struct slot slot[MEMBERS];
