@@ -17,6 +17,7 @@
 #include <linux/uaccess.h>
 
 #include "break_cow_test.h"
+#include "break_cow_test_gup.h"
 
 /* Two huge pages of 1 GiB */
 #define MAX_PAGES	(1UL << (31 - PAGE_SHIFT))
@@ -104,12 +105,8 @@ static long take_remote(pid_t nr_pid, unsigned long addr, unsigned int nr,
 
 	ret = -EINTR;
 	if (!mmap_read_lock_killable(mm)) {
-		if (how & BREAK_COW_PIN)
-			ret = pin_user_pages_remote(mm, addr, nr, flags, pages,
-						    NULL, retry ? &locked : NULL);
-		else
-			ret = get_user_pages_remote(mm, addr, nr, flags, pages,
-						    NULL, retry ? &locked : NULL);
+		ret = gup_remote(mm, addr, nr, how & BREAK_COW_PIN, flags,
+				 pages, retry ? &locked : NULL);
 		if (locked)
 			mmap_read_unlock(mm);
 	}
