@@ -42,7 +42,7 @@ load_base()
 		die "no base named '$BASE'; use one of: $(bases)"
 	fi
 	VERSION='' PACKAGE='' PACKAGE_VERSION='' ARCHIVE='' SUITE='' SHA256=''
-	SOURCE_PACKAGE='' SELFTESTS=vm DOCS=vm BUILD_FIXUPS=()
+	SOURCE_PACKAGE='' SELFTESTS=vm DOCS=vm BUILD_FIXUPS=() CONTROL_KERNEL=control
 	# shellcheck disable=SC1090
 	. "$TOP/bases/$BASE"
 	[ -n "$VERSION" ] || die "bases/$BASE names no VERSION"
