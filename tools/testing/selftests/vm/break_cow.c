@@ -9,6 +9,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "break_cow_cases.h"
 
@@ -100,6 +101,50 @@ static const struct promise promises[] = {
 		BY(VMSPLICE) | PINS),
 };
 
+/*
+ * What kernels before some version do not do, with this series or without. It
+ * is a known limit there, see Documentation, and to fail is expected.
+ */
+struct limit {
+	const char *promise;
+	unsigned int kinds;	/* of memory, KIND() */
+	unsigned int before;	/* KERNEL() */
+	const char *why;
+};
+
+#define KERNEL(major, minor)	((major) << 8 | (minor))
+
+static const struct limit limits[] = {
+	{ "pin, fork", SINGLE | HUGE_PAGE, KERNEL(5, 9),
+	  "fork() shares pinned pages before v5.9" },
+	{ "pin, pageout and fork", KIND(MEM_SWAP_IN), KERNEL(5, 9),
+	  "fork() shares pinned pages before v5.9" },
+};
+
+static const char *limit_of(const struct promise *p, enum bc_kind kind)
+{
+	unsigned int i, major = 0, minor = 0;
+	struct utsname uts;
+
+	if (!uname(&uts))
+		sscanf(uts.release, "%u.%u", &major, &minor);
+	for (i = 0; i < ARRAY_SIZE(limits); i++)
+		if (!strcmp(limits[i].promise, p->name) &&
+		    (limits[i].kinds & KIND(kind)) &&
+		    KERNEL(major, minor) < limits[i].before)
+			return limits[i].why;
+	return NULL;
+}
+
+/* A case that meets a known limit. */
+static int case_limited(const void *p)
+{
+	const struct bc_arg *arg = p;
+	int ret = arg->fn(arg);
+
+	return ret == BC_FAIL ? bc_why(BC_XFAIL, "%s", arg->limit) : ret;
+}
+
 /* The ways of section "evict"; umap_evictor knows more of them. */
 static const char * const ways[] = {
 	"direct", "vmsplice", "process_vm_readv", "proc_mem",
@@ -123,7 +168,7 @@ static unsigned int one(const struct promise *p, const struct bc_arg *arg,
 			 arg->by->name);
 	else
 		snprintf(name, sizeof(name), "%s: %s", p->name, kind);
-	bc_case(name, p->fn, arg, DEADLINE);
+	bc_case(name, arg->limit ? case_limited : p->fn, arg, DEADLINE);
 	return 1;
 }
 
@@ -132,6 +177,7 @@ static unsigned int of_kind(const struct promise *p, enum bc_kind kind, bool run
 {
 	struct bc_arg arg = {
 		.kind = kind, .shared = p->shared, .act = p->act,
+		.fn = p->fn, .limit = limit_of(p, kind),
 	};
 	unsigned int i, n = 0;
 

@@ -76,6 +76,8 @@ struct bc_arg {
 	const struct bc_way *way;
 	const struct bc_holder *by;
 	int (*act)(struct bc_mem *mem);
+	bc_fn fn;		/* the case itself, for case_limited() */
+	const char *limit;	/* why it may fail on this kernel, or NULL */
 };
 
 extern const char * const bc_kind_name[MEM_NR];
