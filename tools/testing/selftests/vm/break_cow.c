@@ -138,7 +138,7 @@ static const char *limit_of(const struct promise *p, enum bc_kind kind)
 }
 
 /* A case that meets a known limit. */
-static int case_limited(const void *p)
+static int with_limit(const void *p)
 {
 	const struct bc_arg *arg = p;
 	int ret = arg->fn(arg);
@@ -169,7 +169,7 @@ static unsigned int one(const struct promise *p, const struct bc_arg *arg,
 			 arg->by->name);
 	else
 		snprintf(name, sizeof(name), "%s: %s", p->name, kind);
-	bc_case(name, arg->limit ? case_limited : p->fn, arg, DEADLINE);
+	bc_case(name, arg->limit ? with_limit : p->fn, arg, DEADLINE);
 	return 1;
 }
 

@@ -76,7 +76,7 @@ struct bc_arg {
 	const struct bc_way *way;
 	const struct bc_holder *by;
 	int (*act)(struct bc_mem *mem);
-	bc_fn fn;		/* the case itself, for case_limited() */
+	bc_fn fn;		/* the case itself, for with_limit() */
 	const char *limit;	/* why it may fail on this kernel, or NULL */
 };
 
