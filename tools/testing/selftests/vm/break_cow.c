@@ -9,7 +9,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "break_cow_cases.h"
 
@@ -109,30 +108,25 @@ static const struct promise promises[] = {
 struct limit {
 	const char *promise;
 	unsigned int kinds;	/* of memory, KIND() */
-	unsigned int before;	/* KERNEL() */
+	unsigned int before[2];
 	const char *why;
 };
 
-#define KERNEL(major, minor)	((major) << 8 | (minor))
-
 static const struct limit limits[] = {
-	{ "pin, fork", SINGLE | HUGE_PAGE, KERNEL(5, 9),
+	{ "pin, fork", SINGLE | HUGE_PAGE, { 5, 9 },
 	  "fork() shares pinned pages before v5.9" },
-	{ "pin, pageout and fork", KIND(MEM_SWAP_IN), KERNEL(5, 9),
+	{ "pin, pageout and fork", KIND(MEM_SWAP_IN), { 5, 9 },
 	  "fork() shares pinned pages before v5.9" },
 };
 
 static const char *limit_of(const struct promise *p, enum bc_kind kind)
 {
-	unsigned int i, major = 0, minor = 0;
-	struct utsname uts;
+	unsigned int i;
 
-	if (!uname(&uts))
-		sscanf(uts.release, "%u.%u", &major, &minor);
 	for (i = 0; i < ARRAY_SIZE(limits); i++)
 		if (!strcmp(limits[i].promise, p->name) &&
 		    (limits[i].kinds & KIND(kind)) &&
-		    KERNEL(major, minor) < limits[i].before)
+		    bc_kernel_before(limits[i].before[0], limits[i].before[1]))
 			return limits[i].why;
 	return NULL;
 }

@@ -180,6 +180,7 @@ struct world {
 	char why[512];
 	unsigned int next_uid;
 	bool driver;			/* there is one */
+	bool fork_shares_pins;		/* no pin is kept */
 	struct slot slot[MEMBERS];
 };
 

@@ -165,6 +165,10 @@ static void member_start(struct slot *slot)
 		    bc_uffd_register(me.uffd, me.start[i], me.len[i],
 				     UFFDIO_REGISTER_MODE_WP))
 			violate(NULL, NULL, "cannot register: %s", strerror(errno));
+	/* fork() has left the protection of the parent behind in the entries. */
+	for (i = 0; bc_kernel_before(5, 9) && i < R_NR; i++)
+		if (M(i) & M_WP)
+			bc_uffd_wp(me.uffd, me.start[i], me.len[i], false);
 	for (i = 0; i < me.nr_pages; i++) {
 		me.page[i].wp = false;
 		me.page[i].rw = false;

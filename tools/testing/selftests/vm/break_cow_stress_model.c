@@ -347,6 +347,9 @@ int model_init(void)
 		return BC_SKIP;
 	close(fd);
 	world->driver = !access(BREAK_COW_TEST, W_OK);
+	world->fork_shares_pins = bc_kernel_before(5, 9);
+	if (world->fork_shares_pins)
+		bc_diag("no pins are kept: fork() shares pinned pages before v5.9");
 
 	me.away = bc_alloc(LANES * PAGE);
 	for (r = 0; r < R_NR; r++) {

@@ -498,6 +498,9 @@ static void run_op(struct lane *l, enum op op, struct page *p)
 /* What cannot be done to the page is an operation of another kind. */
 static enum op possible(struct lane *l, enum op op, struct page *p)
 {
+	if (world->fork_shares_pins &&
+	    (op == OP_PIN || op == OP_LONGTERM || op == OP_PIN_URING))
+		return OP_CHECK;
 	if (!world->driver && op == OP_GET)
 		op = OP_SPLICE;
 	if (!world->driver && (op == OP_PIN || op == OP_LONGTERM) &&

@@ -123,6 +123,7 @@ __u64 bc_pagemap(const void *addr);
 __u64 bc_pfn(const void *addr);
 __u64 bc_kpageflags(const void *addr);
 bool bc_sees_uffd_wp(void);
+bool bc_kernel_before(unsigned int major, unsigned int minor);
 
 /**
  * struct bc_way - a way in which the kernel reads user memory

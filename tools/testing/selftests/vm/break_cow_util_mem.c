@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
 
@@ -461,6 +462,27 @@ __u64 bc_kpageflags(const void *addr)
 		bc_proc_read("/proc/kpageflags", &flags, sizeof(flags),
 			     pfn * sizeof(flags));
 	return flags;
+}
+
+/**
+ * bc_kernel_before() - is this kernel older than a version
+ * @major: 5
+ * @minor: 9
+ *
+ * For what cannot be probed: a known limit of older kernels, that is meant to
+ * stay there. See "Known limits" in Documentation/vm/break_cow.rst.
+ *
+ * Return: true if it is.
+ */
+bool bc_kernel_before(unsigned int major, unsigned int minor)
+{
+	unsigned int is_major = 0, is_minor = 0;
+	struct utsname uts;
+
+	if (uname(&uts) ||
+	    sscanf(uts.release, "%u.%u", &is_major, &is_minor) != 2)
+		return false;
+	return is_major < major || (is_major == major && is_minor < minor);
 }
 
 /**
