@@ -134,6 +134,17 @@ static void thread(void *(*fn)(void *), void *arg, unsigned int nr)
 	pthread_attr_destroy(&attr);
 }
 
+/* In pages where it has become more than one mapping, else as a whole */
+static void unprotect(char *start, size_t len)
+{
+	size_t i;
+
+	if (!bc_uffd_wp(me.uffd, start, len, false))
+		return;
+	for (i = 0; i < len; i += PAGE)
+		bc_uffd_wp(me.uffd, start + i, PAGE, false);
+}
+
 /* What a new member does not inherit */
 static void member_start(struct slot *slot)
 {
@@ -168,7 +179,7 @@ static void member_start(struct slot *slot)
 	/* fork() has left the protection of the parent behind in the entries. */
 	for (i = 0; bc_kernel_before(5, 9) && i < R_NR; i++)
 		if (M(i) & M_WP)
-			bc_uffd_wp(me.uffd, me.start[i], me.len[i], false);
+			unprotect(me.start[i], me.len[i]);
 	for (i = 0; i < me.nr_pages; i++) {
 		me.page[i].wp = false;
 		me.page[i].rw = false;
