@@ -76,7 +76,7 @@ static const struct promise promises[] = {
 	PROMISE("pin, KSM", case_pin, KIND(MEM_SWAP_IN), READ_PINS, .act = act_ksm),
 	PROMISE("read-only", case_prot, SINGLE | KIND(MEM_THP) | HUGETLB, SOME,
 		.shared = true),
-	PROMISE("read-only", case_prot, CACHE, SOME),
+	PROMISE("read-only", case_prot, CACHE, BY(PIN_LONG_FAST)),
 	PROMISE("no access", case_no_access, SINGLE | KIND(MEM_THP) | HUGETLB, NOBODY),
 	PROMISE("soft-dirty", case_soft_dirty, SINGLE | KIND(MEM_THP), SOME,
 		.shared = true),
