@@ -95,11 +95,16 @@ static void *lane_thread(void *arg)
 	struct slot *slot = me.slot;
 	unsigned int seq = 0, i;
 	bool last = false;
+	int err;
 
 	/* Makes a ring and a file, which a file system wants memory for. */
-	if (bc_pin(l->buf, PAGE) || bc_pin_read(l->buf, l->buf, PAGE) ||
-	    bc_unpin())
-		violate(l, NULL, "io_uring: %s", bc_reason());
+	err = bc_pin(l->buf, PAGE);
+	if (!err)
+		err = bc_pin_read(l->buf, l->buf, PAGE);
+	if (!err)
+		err = bc_unpin();
+	if (err)
+		violate(l, NULL, "io_uring: %s", strerror(-err));
 	while (!last) {
 		while (__atomic_load_n(&slot->burst_seq, __ATOMIC_SEQ_CST) == seq)
 			wait_change(&slot->burst_seq, seq, 1000);
