@@ -20,8 +20,14 @@
 
 #include "break_cow_cases.h"
 
-/* Get the memory of @arg, shared if it asks for that. */
-static int get(const struct bc_arg *arg, struct bc_mem *mem)
+/**
+ * mem_get_arg() - the memory of a case, shared if it asks for that
+ * @arg: the case
+ * @mem: receives it
+ *
+ * Return: BC_OK; else BC_SKIP or BC_ERROR, with the reason recorded.
+ */
+int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem)
 {
 	int ret = mem_get(arg->kind, mem);
 
@@ -59,6 +65,47 @@ int mem_store_traps(struct bc_mem *mem, int uffd)
 	bc_uffd_wp(uffd, mem->addr, mem->len, false);
 	pthread_join(thread, NULL);
 	return BC_OK;
+}
+
+/**
+ * mem_keeps_wp() - does a store still trap after something that is no store?
+ * @mem: the memory, protected here
+ * @act: what happens to it
+ *
+ * Return: BC_OK; else the result of a case, with the reason recorded.
+ */
+int mem_keeps_wp(struct bc_mem *mem, int (*act)(struct bc_mem *mem))
+{
+	int uffd, ret = mem_protect(mem, &uffd);
+
+	if (!ret)
+		ret = act(mem);
+	return ret ? ret : mem_store_traps(mem, uffd);
+}
+
+/**
+ * mem_keeps_soft_dirty() - is memory that was stored to still soft-dirty after
+ *			    something happened to it?
+ * @mem: the memory
+ * @act: what happens to it
+ *
+ * Return: BC_OK; else the result of a case, with the reason recorded.
+ */
+int mem_keeps_soft_dirty(struct bc_mem *mem, int (*act)(struct bc_mem *mem))
+{
+	int ret = act_clear_refs(mem);
+
+	if (ret)
+		return ret;
+	if (bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY)
+		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
+	bc_store(mem->addr, bc_load(mem->addr));
+	if (!(bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY))
+		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
+	ret = act(mem);
+	if (!ret && !(bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY))
+		return bc_why(BC_FAIL, "got clean afterwards, want soft-dirty");
+	return ret;
 }
 
 /*
@@ -161,7 +208,7 @@ int case_own(const void *p)
 	struct bc_mem mem;
 	int ret;
 
-	ret = get(arg, &mem);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	before = bc_pfn(mem.addr);
@@ -195,14 +242,13 @@ int case_coherent(const void *p)
 	struct bc_mem mem;
 	int ret;
 
-	ret = get(arg, &mem);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	ret = take(&hold, mem.addr);
 	if (ret)
 		return ret;
-	memset(mem.addr, NEW, bc_page_size());
-	ret = hold_same(&hold, NEW, "the page taken");
+	ret = hold_sees_store(&hold, "the page taken");
 	bc_reap(mem.child);
 	return ret;
 }
@@ -281,7 +327,7 @@ int case_prot(const void *p)
 	struct bc_mem mem;
 	int ret;
 
-	ret = get(arg, &mem);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	if (mprotect(mem.addr, mem.len, PROT_READ))
@@ -307,13 +353,14 @@ int case_soft_dirty(const void *p)
 	struct bc_mem mem;
 	int ret;
 
-	ret = get(arg, &mem);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
 		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
-	if (bc_proc_write("/proc/self/clear_refs", "4"))
-		return bc_why(BC_SKIP, "no clear_refs");
+	ret = act_clear_refs(&mem);
+	if (ret)
+		return ret;
 	if (bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY)
 		return bc_why(BC_ERROR, "clear_refs left the page soft-dirty");
 
@@ -361,7 +408,7 @@ int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want)
 static int read_shared(const void *p, bool proc, bool *same)
 {
 	struct bc_mem mem;
-	int ret = get(p, &mem);
+	int ret = mem_get_arg(p, &mem);
 
 	if (ret)
 		return ret;

@@ -5,10 +5,6 @@
 
 #include "break_cow_util.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
-
 #define OLD	0x11	/* what mem_get() leaves behind */
 #define NEW	0x22	/* what is stored then */
 #define SECRET	0x77	/* ... and is not meant for everybody */
@@ -84,21 +80,24 @@ extern const char * const bc_kind_name[MEM_NR];
 extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
 
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
+int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
 int mem_protect(struct bc_mem *mem, int *uffd);
 int mem_wait(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
 	     const char *what);
 int mem_store_traps(struct bc_mem *mem, int uffd);
+int mem_keeps_wp(struct bc_mem *mem, int (*act)(struct bc_mem *mem));
+int mem_keeps_soft_dirty(struct bc_mem *mem, int (*act)(struct bc_mem *mem));
 int ksm_merge(struct bc_mem *mem);
 char *mem_middle(const struct bc_mem *mem);
 int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 	       const char *what);
-int hold_open(struct bc_hold *hold);
 int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
+int hold_sees_store(struct bc_hold *hold, const char *what);
 __u64 pfn_of(pid_t pid, const void *addr);
 
 int case_evict(const void *arg);

@@ -10,12 +10,9 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "../../../../mm/break_cow_test.h"
 #include "break_cow_cases.h"
-
-#define DRIVER	"/sys/kernel/debug/break_cow_test"
 
 #define DRIVE(text, flags)	{ .name = text, .by = BY_DRIVER, .how = flags }
 
@@ -46,13 +43,8 @@ static enum bc_by hold_by(const struct bc_hold *hold)
 	return hold->by ? hold->by->by : BY_VMSPLICE;
 }
 
-/**
- * hold_open() - open what keeps the references
- * @hold: whose; nothing is done if it is open
- *
- * Return: 0, -ENOSYS if this kernel has no such holder, or another -errno.
- */
-int hold_open(struct bc_hold *hold)
+/* Open what keeps the references, unless it is: 0 or -errno */
+static int hold_open(struct bc_hold *hold)
 {
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
@@ -61,24 +53,11 @@ int hold_open(struct bc_hold *hold)
 		return 0;
 	case BY_DRIVER:
 		if (!hold->driver)
-			hold->driver = open(DRIVER, O_RDWR);
+			hold->driver = open(BC_DRIVER, O_RDWR);
 		return hold->driver < 0 ? -ENOSYS : 0;
 	default:
 		return 0;
 	}
-}
-
-static int take_by_vmsplice(struct bc_hold *hold, const void *addr)
-{
-	struct iovec iov = {
-		.iov_base = (void *)addr,
-		.iov_len = bc_page_size(),
-	};
-	ssize_t n = vmsplice(hold->pipe[1], &iov, 1, 0);
-
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)iov.iov_len ? 0 : -EIO;
 }
 
 static int take_by_driver(struct bc_hold *hold, const void *addr)
@@ -121,7 +100,7 @@ int hold_take(struct bc_hold *hold, const void *addr)
 		   hold->by->name : "vmsplice");
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
-		return take_by_vmsplice(hold, addr);
+		return bc_splice_page(hold->pipe[1], addr);
 	case BY_DRIVER:
 		return take_by_driver(hold, addr);
 	default:
@@ -182,6 +161,20 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 	return bytes_same(buf, sizeof(buf), want, what);
 }
 
+/**
+ * hold_sees_store() - does a page that is held show what we store to it now
+ * @hold: the reference; that of vmsplice() is gone afterwards
+ * @what: for the reason
+ *
+ * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
+ */
+int hold_sees_store(struct bc_hold *hold, const char *what)
+{
+	bc_waiting("the store to what is held");
+	memset((void *)hold->addr, NEW, bc_page_size());
+	return hold_same(hold, NEW, what);
+}
+
 /*
  * Fast GUP that may not fall back leaves what is shared alone, and breaks
  * nothing. What is ours and writable it takes.
@@ -194,9 +187,7 @@ int case_fast_only(const void *p)
 	__u64 before;
 	int ret;
 
-	ret = mem_get(arg->kind, &mem);
-	if (!ret && !mem.child)
-		ret = mem_share(&mem, -1);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	before = bc_pfn(mem.addr);
@@ -225,9 +216,7 @@ int case_no_access(const void *p)
 	__u64 before;
 	int ret;
 
-	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = mem_share(&mem, -1);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	before = bc_pfn(mem.addr);
@@ -240,8 +229,7 @@ int case_no_access(const void *p)
 		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
 	if (bc_pfn(mem.addr) == before)
 		return bc_why(BC_FAIL, "got the shared page, want a copy");
-	memset(mem.addr, NEW, bc_page_size());
-	ret = hold_same(&hold, NEW, "the page taken");
+	ret = hold_sees_store(&hold, "the page taken");
 	bc_reap(mem.child);
 	return ret;
 }
@@ -264,6 +252,5 @@ int case_beside_shared(const void *p)
 	ret = take(&hold, mem.addr);
 	if (ret)
 		return ret;
-	memset(mem.addr, NEW, bc_page_size());
-	return hold_same(&hold, NEW, "the page taken");
+	return hold_sees_store(&hold, "the page taken");
 }

@@ -111,14 +111,10 @@ int case_merge_uffd_wp(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_mem mem;
-	int uffd, ret;
+	int ret;
 
 	ret = get_equal(arg->kind, &mem);
-	if (!ret)
-		ret = mem_protect(&mem, &uffd);
-	if (!ret)
-		ret = ksm_merge(&mem);
-	return ret ? ret : mem_store_traps(&mem, uffd);
+	return ret ? ret : mem_keeps_wp(&mem, ksm_merge);
 }
 
 /* What is soft-dirty when it merges is so afterwards. */
@@ -134,18 +130,19 @@ int case_merge_soft_dirty(const void *p)
 	/* The VMA may be split now, and not when it has been cleared. */
 	if (madvise(mem.addr, 2 * mem.len, MADV_MERGEABLE))
 		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
-	ret = act_clear_refs(&mem);
-	if (ret)
-		return ret;
-	if (bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY)
-		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
-	bc_store(mem.addr, bc_load(mem.addr));
-	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
-		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
-	ret = ksm_merge(&mem);
-	if (!ret && !(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
-		return bc_why(BC_FAIL, "got clean after a merge, want soft-dirty");
-	return ret;
+	return mem_keeps_soft_dirty(&mem, ksm_merge);
+}
+
+/* MADV_UNMERGEABLE, and it is no longer merged */
+static int unmerge(struct bc_mem *mem)
+{
+	bc_waiting("MADV_UNMERGEABLE");
+	if (madvise(mem->addr, 2 * mem->len, MADV_UNMERGEABLE))
+		return bc_why(BC_FAIL, "got %s, want it unmerged",
+			      strerror(errno));
+	if (bc_kpageflags(mem->addr) & BC_KPF_KSM)
+		return bc_why(BC_FAIL, "got a KSM page, want it unmerged");
+	return BC_OK;
 }
 
 /* MADV_UNMERGEABLE unmerges what is write-protected, and leaves it so. */
@@ -153,20 +150,10 @@ int case_unmerge(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_mem mem;
-	int uffd, ret;
+	int ret;
 
 	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = mem_protect(&mem, &uffd);
-	if (ret)
-		return ret;
-	bc_waiting("MADV_UNMERGEABLE");
-	if (madvise(mem.addr, 2 * mem.len, MADV_UNMERGEABLE))
-		return bc_why(BC_FAIL, "got %s, want it unmerged",
-			      strerror(errno));
-	if (bc_kpageflags(mem.addr) & BC_KPF_KSM)
-		return bc_why(BC_FAIL, "got a KSM page, want it unmerged");
-	return mem_store_traps(&mem, uffd);
+	return ret ? ret : mem_keeps_wp(&mem, unmerge);
 }
 
 /* Who only looks, as KVM does for a guest, leaves what is merged so. */

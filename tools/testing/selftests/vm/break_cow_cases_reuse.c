@@ -139,9 +139,7 @@ int case_pin(const void *p)
 	if (ret)
 		return ret;
 
-	bc_waiting("the store to a pinned page");
-	memset(page, NEW, bc_page_size());
-	ret = hold_same(&hold, NEW, "the pinned page");
+	ret = hold_sees_store(&hold, "the pinned page");
 	if (!ret && mem.child != before) {
 		mem.addr = page;
 		ret = mem_read_child(&mem, false, OLD);
@@ -171,9 +169,7 @@ int case_no_memory(const void *p)
 	__u64 pfn;
 	int ret;
 
-	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = mem_share(&mem, -1);
+	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
 	empty_pool(arg->kind);
@@ -221,6 +217,5 @@ int case_no_memory_fork(const void *p)
 		return bc_why(BC_FAIL, "got a child, want ENOMEM");
 	if (errno != ENOMEM)
 		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(errno));
-	memset(mem.addr, NEW, bc_page_size());
-	return hold_same(&hold, NEW, "the pinned page");
+	return hold_sees_store(&hold, "the pinned page");
 }

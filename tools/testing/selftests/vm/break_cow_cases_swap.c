@@ -96,14 +96,10 @@ int case_swapoff_uffd_wp(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_mem mem;
-	int uffd, ret;
+	int ret;
 
 	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = mem_protect(&mem, &uffd);
-	if (!ret)
-		ret = out_and_in(&mem);
-	return ret ? ret : mem_store_traps(&mem, uffd);
+	return ret ? ret : mem_keeps_wp(&mem, out_and_in);
 }
 
 /* What is soft-dirty is so after swapoff. */
@@ -114,15 +110,5 @@ int case_swapoff_soft_dirty(const void *p)
 	int ret;
 
 	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = act_clear_refs(&mem);
-	if (ret)
-		return ret;
-	bc_store(mem.addr, NEW);
-	if (!(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
-		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
-	ret = out_and_in(&mem);
-	if (!ret && !(bc_pagemap(mem.addr) & BC_PM_SOFT_DIRTY))
-		return bc_why(BC_FAIL, "got clean after swapoff, want soft-dirty");
-	return ret;
+	return ret ? ret : mem_keeps_soft_dirty(&mem, out_and_in);
 }

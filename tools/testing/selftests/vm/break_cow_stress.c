@@ -20,9 +20,6 @@
 
 #include "break_cow_stress.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT		21
-#endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open		434
 #endif

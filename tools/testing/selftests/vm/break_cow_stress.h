@@ -22,7 +22,6 @@
 
 #include "break_cow_util.h"
 
-#define BREAK_COW_TEST	"/sys/kernel/debug/break_cow_test"
 #define PAGE		4096UL
 #define WORDS		(PAGE / 8)
 #define POKE		37	/* the word of a page that is stored to alone */

@@ -24,9 +24,6 @@
 #include "break_cow_stress.h"
 #include "../../../../mm/break_cow_test.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
 
 static __u64 pagemap(struct page *p)
 {
@@ -103,23 +100,13 @@ static void allow(struct hold *h, const struct state *s)
 	h->state[h->nr_states++] = *s;
 }
 
-static int splice_page(int to, const char *addr)
-{
-	struct iovec iov = { .iov_base = (void *)addr, .iov_len = PAGE };
-	ssize_t n = vmsplice(to, &iov, 1, 0);
-
-	if (n == (ssize_t)PAGE)
-		return 0;
-	return n < 0 ? errno : EIO;
-}
-
 static int get_pipe(struct hold *h, struct page *p)
 {
 	int err;
 
 	if (pipe2(h->fd, O_CLOEXEC))
 		return errno;
-	err = splice_page(h->fd[1], p->addr);
+	err = -bc_splice_page(h->fd[1], p->addr);
 	if (err) {
 		close(h->fd[0]);
 		close(h->fd[1]);
@@ -165,7 +152,7 @@ static int get_driver(struct lane *l, struct hold *h, struct page *p)
 {
 	int err;
 
-	h->fd[0] = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
+	h->fd[0] = open(BC_DRIVER, O_RDWR | O_CLOEXEC);
 	if (h->fd[0] < 0)
 		return errno;
 	err = driver_take(h->fd[0], p, h->how);
@@ -477,7 +464,7 @@ void hold_child(struct lane *l, struct page *p)
 	if (h->kind == HOLD_DRIVER) {
 		h->how = driver_how(l, ops[rnd(&l->rnd, ARRAY_SIZE(ops))], p);
 		may_fail |= how_may_fail(h->how);
-		h->fd[0] = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
+		h->fd[0] = open(BC_DRIVER, O_RDWR | O_CLOEXEC);
 	}
 	if (h->kind == HOLD_PIPE ? pipe2(h->fd, O_CLOEXEC) : h->fd[0] < 0) {
 		op_failed(l, p, errno, "pipe or open");
@@ -486,7 +473,7 @@ void hold_child(struct lane *l, struct page *p)
 	}
 	pid = race_fork();
 	if (!pid)
-		_exit(h->kind == HOLD_PIPE ? splice_page(h->fd[1], p->addr) :
+		_exit(h->kind == HOLD_PIPE ? -bc_splice_page(h->fd[1], p->addr) :
 					     driver_take(h->fd[0], p, h->how));
 	if (pid > 0 && waitpid(pid, &status, 0) == pid && !status)
 		return;

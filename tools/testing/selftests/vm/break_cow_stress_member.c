@@ -297,7 +297,7 @@ static int read_taken(pid_t pid, void *buf, const void *addr, unsigned int how)
 		.addr = (uintptr_t)addr, .nr_pages = 1, .how = how, .pid = pid,
 	};
 	struct break_cow_copy copy = { .buf = (uintptr_t)buf, .len = PAGE };
-	int fd = open(BREAK_COW_TEST, O_RDWR | O_CLOEXEC);
+	int fd = open(BC_DRIVER, O_RDWR | O_CLOEXEC);
 	int err = 0, n;
 
 	if (fd < 0)

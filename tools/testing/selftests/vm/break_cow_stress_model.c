@@ -346,7 +346,7 @@ int model_init(void)
 	if (fd < 0)
 		return BC_SKIP;
 	close(fd);
-	world->driver = !access(BREAK_COW_TEST, W_OK);
+	world->driver = !access(BC_DRIVER, W_OK);
 	world->fork_shares_pins = bc_kernel_before(5, 9);
 	if (world->fork_shares_pins)
 		bc_diag("no pins are kept: fork() shares pinned pages before v5.9");

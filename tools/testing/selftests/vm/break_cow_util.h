@@ -41,7 +41,14 @@ struct uffdio_writeprotect {
 #define USERFAULTFD_IOC_NEW	_IO(0xAA, 0x00)
 #endif
 
+#ifndef MADV_PAGEOUT	/* headers before 5.4 */
+#define MADV_PAGEOUT	21
+#endif
+
 #define BC_THP_SIZE	(2UL << 20)
+
+/* mm/break_cow_test.c, where it is configured */
+#define BC_DRIVER	"/sys/kernel/debug/break_cow_test"
 
 #ifndef ARRAY_SIZE
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
@@ -143,6 +150,7 @@ extern const struct bc_way bc_ways[];
 extern const unsigned int bc_nr_ways;
 const struct bc_way *bc_way(const char *name);
 int bc_tmpfile(int oflags);
+int bc_splice_page(int to, const void *addr);
 int bc_pin(void *addr, size_t len);
 int bc_unpin(void);
 int bc_pin_read(const void *addr, void *buf, size_t len);

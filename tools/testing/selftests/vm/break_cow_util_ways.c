@@ -267,6 +267,26 @@ int bc_pin_read(const void *addr, void *buf, size_t len)
 	return ret < 0 ? ret : 0;
 }
 
+/**
+ * bc_splice_page() - put a page into a pipe, which keeps a reference to it
+ * @to: the end of the pipe that is written to
+ * @addr: the page
+ *
+ * Return: 0 or -errno.
+ */
+int bc_splice_page(int to, const void *addr)
+{
+	struct iovec iov = {
+		.iov_base = (void *)addr,
+		.iov_len = bc_page_size(),
+	};
+	ssize_t n = vmsplice(to, &iov, 1, 0);
+
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)iov.iov_len ? 0 : -EIO;
+}
+
 static int way_vmsplice(const void *addr, size_t len, int fd, off_t off)
 {
 	struct bc_io *io = bc_io_get();
