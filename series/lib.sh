@@ -119,6 +119,13 @@ tree_version()
 	     }' "$1/Makefile"
 }
 
+# pack DIR: what is in it, as an initramfs; the same input gives the same bytes
+pack()
+{
+	(cd "$1" && find . -exec touch -h -d @0 {} + &&
+	 find . | sort | cpio -o --quiet -H newc -R 0:0 --reproducible) | gzip -n -6
+}
+
 # same_sum FILE SHA256
 same_sum()
 {

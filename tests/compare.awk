@@ -2,15 +2,7 @@
 #
 # From compare.tsv the short table: one line a group of tests (what stands before
 # the colon of their names), one column a kernel. As Markdown.
-
-BEGIN { FS = "\t" }
-
-/^# program/ {
-	for (c = 3; c <= NF; c++)
-		name[c] = $c
-	n = NF
-}
-/^#/ { next }
+# Comes after columns.awk.
 
 {
 	group = $2

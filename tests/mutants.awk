@@ -2,15 +2,7 @@
 #
 # From mutants.tsv the short table: one line a kernel, how many tests it failed,
 # in which way, and the first one. As Markdown.
-
-BEGIN { FS = "\t" }
-
-/^# program/ {
-	for (c = 3; c <= NF; c++)
-		name[c] = $c
-	n = NF
-}
-/^#/ { next }
+# Comes after columns.awk.
 
 {
 	for (c = 3; c <= n; c++) {

@@ -4,15 +4,7 @@
 # the base's own. A program without TAP counts as one test, and so does the end
 # of one that hung, died, or did not fulfil its plan. A clean console is no row. As
 # Markdown.
-
-BEGIN { FS = "\t" }
-
-/^# program/ {
-	for (c = 3; c <= NF; c++)
-		name[c] = $c
-	n = NF
-}
-/^#/ { next }
+# Comes after columns.awk.
 
 {
 	row = $1

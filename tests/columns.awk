@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The head of a table in results/: name[3] to name[n] are the kernels. What comes
+# after this sees the rows alone.
+
+BEGIN { FS = "\t" }
+
+/^# program/ {
+	for (c = 3; c <= NF; c++)
+		name[c] = $c
+	n = NF
+}
+/^#/ { next }
