@@ -214,6 +214,8 @@ static void set_up_machine(void)
 	     "mount /dev/vda on /data");
 	need(swapon("/dev/vdb", 0) ? -errno : 0, "swapon /dev/vdb");
 
+	need(set_up_dax(), "mount /dev/pmem0 on /dax, with DAX");
+
 	/* a larger pool of the kernel's command line stays */
 	slurp("/proc/sys/vm/nr_hugepages", buf, sizeof(buf));
 	if (atoi(buf) < atoi(HUGE_PAGES))

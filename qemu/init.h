@@ -9,4 +9,10 @@ int selftest(int argc, char **argv);
 /* Commands that init itself acts on; returns if @name is none of them. */
 void selftest_in_init(const char *name);
 
+/*
+ * A file system with DAX at /dax, on the memory that memmap= has set aside: 0 or
+ * -errno. An initramfs without its image does not want it.
+ */
+int set_up_dax(void);
+
 #endif

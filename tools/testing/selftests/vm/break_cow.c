@@ -24,11 +24,12 @@
 #define HUGETLB		(KIND(MEM_HUGETLB))
 #define CACHE		(KIND(MEM_FILE) | KIND(MEM_FILE_THP) | \
 			 KIND(MEM_FILE_HUGE))
+#define DAX		(KIND(MEM_DAX) | KIND(MEM_DAX_HUGE))
 #define ZERO		(KIND(MEM_ZERO) | KIND(MEM_HUGE_ZERO))
 
 /* Sets of holders */
 #define NOBODY		0	/* the case brings its own */
-#define PLAIN		(BY(VMSPLICE) | BY(GET) | BY(GET_FAST))
+#define PLAIN		(BY(VMSPLICE) | BY(DIRECT) | BY(GET) | BY(GET_FAST))
 #define LONG		(BY(PIN_LONG) | BY(PIN_LONG_FAST))
 #define SHORT		(PLAIN | BY(PIN) | BY(PIN_FAST) | BY(NO_RETRY) | \
 			 BY(NOWAIT) | BY(REMOTE))
@@ -70,6 +71,8 @@ static const struct promise promises[] = {
 	PROMISE("pin, uffd-wp", case_pin, SINGLE | HUGE_PAGE | PARTS, PINS,
 		.act = act_uffd_wp),
 	PROMISE("pin, clear_refs", case_pin, KIND(MEM_THP), PINS, .act = act_clear_refs),
+	PROMISE("pin, page lock", case_pin, SINGLE | HUGE_PAGE, READ_PINS,
+		.act = act_contended),
 	PROMISE("pin, fork", case_pin, SINGLE | HUGE_PAGE | HUGETLB, PINS, .act = act_fork),
 	PROMISE("pin, pageout and fork", case_pin, KIND(MEM_SWAP_IN), READ_PINS,
 		.act = act_pageout_fork),
@@ -82,7 +85,7 @@ static const struct promise promises[] = {
 	PROMISE("soft-dirty", case_soft_dirty, SINGLE | KIND(MEM_THP), SOME,
 		.shared = true),
 	PROMISE("free", case_free, SINGLE | KIND(MEM_THP), SHORT | LONG),
-	PROMISE("free", case_free, ZERO | CACHE, SHORT),
+	PROMISE("free", case_free, ZERO | CACHE | DAX, SHORT),
 	PROMISE("fast only", case_fast_only,
 		SINGLE | KIND(MEM_THP) | HUGETLB | KIND(MEM_SWAP), NOBODY,
 		.shared = true),
@@ -90,6 +93,7 @@ static const struct promise promises[] = {
 		NOBODY, .shared = true),
 	PROMISE("remote looks", case_remote_looks, SINGLE | KIND(MEM_THP),
 		NOBODY, .shared = true),
+	PROMISE("remote leaves", case_remote_leaves, CACHE | DAX, NOBODY),
 	PROMISE("looks", case_looks_ksm, KIND(MEM_KSM), NOBODY),
 	PROMISE("merge, uffd-wp", case_merge_uffd_wp,
 		KIND(MEM_KSM) | KIND(MEM_ZERO), NOBODY),

@@ -3,6 +3,8 @@
 #ifndef BREAK_COW_CASES_H
 #define BREAK_COW_CASES_H
 
+#include <semaphore.h>
+
 #include "break_cow_util.h"
 
 #define OLD	0x11	/* what mem_get() leaves behind */
@@ -27,6 +29,8 @@ enum bc_kind {
 	MEM_FILE,	/* page cache in a private mapping */
 	MEM_FILE_THP,	/* the same, a huge page of tmpfs mapped by a pmd */
 	MEM_FILE_HUGE,	/* the same, hugetlb */
+	MEM_DAX,	/* a file without page cache in a private mapping */
+	MEM_DAX_HUGE,	/* the same, mapped by a pmd */
 	MEM_NR
 };
 
@@ -39,12 +43,13 @@ struct bc_mem {
 /* Who takes references, and keeps them */
 enum bc_by {
 	BY_VMSPLICE,	/* a page put into a pipe: FOLL_GET, fast */
+	BY_DIRECT,	/* a write with O_DIRECT in flight: the same */
 	BY_URING,	/* a registered buffer: FOLL_PIN, long term, to write */
 	BY_DRIVER,	/* mm/break_cow_test.c, in all other ways */
 };
 
 enum bc_holder_nr {
-	BC_VMSPLICE, BC_URING, BC_GET, BC_GET_FAST, BC_PIN, BC_PIN_FAST,
+	BC_VMSPLICE, BC_DIRECT, BC_URING, BC_GET, BC_GET_FAST, BC_PIN, BC_PIN_FAST,
 	BC_PIN_LONG, BC_PIN_LONG_FAST, BC_NO_RETRY, BC_NOWAIT,
 	BC_REMOTE, BC_NR_HOLDERS
 };
@@ -56,11 +61,21 @@ struct bc_holder {
 	bool remote;		/* as if the memory were another process's */
 };
 
+/* A write in flight: see flight_open() */
+struct bc_flight {
+	int dev;		/* what we serve the file by; 0: not opened */
+	char path[32];
+	sem_t go, done;		/* to who writes, and back */
+	const void *addr;	/* what is being written, or NULL */
+	int err;		/* of the last write */
+};
+
 /* A reference that stays */
 struct bc_hold {
 	const struct bc_holder *by;	/* NULL: vmsplice() */
 	int pipe[2];
 	int driver;
+	struct bc_flight flight;
 	const void *addr;
 	unsigned int before;	/* pages before @addr to take too, by the driver */
 };
@@ -80,6 +95,7 @@ extern const char * const bc_kind_name[MEM_NR];
 extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
 
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
+int mem_get_dax(struct bc_mem *mem, char *addr, bool huge);
 int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
@@ -94,6 +110,9 @@ char *mem_middle(const struct bc_mem *mem);
 int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 	       const char *what);
+int flight_open(struct bc_flight *f);
+int flight_begin(struct bc_flight *f, const void *addr);
+int flight_end(struct bc_flight *f, void *buf);
 int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
@@ -109,6 +128,7 @@ int case_prot(const void *arg);
 int case_soft_dirty(const void *arg);
 int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);
+int case_remote_leaves(const void *arg);
 int case_no_memory(const void *arg);
 int case_no_memory_fork(const void *arg);
 int case_older(const void *arg);
@@ -129,6 +149,7 @@ int act_uffd_wp(struct bc_mem *mem);
 int act_clear_refs(struct bc_mem *mem);
 int act_fork(struct bc_mem *mem);
 int act_pageout_fork(struct bc_mem *mem);
+int act_contended(struct bc_mem *mem);
 int act_ksm(struct bc_mem *mem);
 
 #endif /* BREAK_COW_CASES_H */

@@ -18,6 +18,7 @@
 
 const struct bc_holder bc_holders[BC_NR_HOLDERS] = {
 	[BC_VMSPLICE]	= { .by = BY_VMSPLICE },
+	[BC_DIRECT]	= { .name = "O_DIRECT", .by = BY_DIRECT },
 	[BC_URING]	= { .name = "io_uring", .by = BY_URING },
 	[BC_GET]	= DRIVE("get", 0),
 	[BC_GET_FAST]	= DRIVE("get fast", BREAK_COW_FAST),
@@ -51,6 +52,8 @@ static int hold_open(struct bc_hold *hold)
 		if (!hold->pipe[1] && pipe(hold->pipe))
 			return -errno;
 		return 0;
+	case BY_DIRECT:
+		return flight_open(&hold->flight);
 	case BY_DRIVER:
 		if (!hold->driver)
 			hold->driver = open(BC_DRIVER, O_RDWR);
@@ -83,7 +86,7 @@ static int take_by_driver(struct bc_hold *hold, const void *addr)
 
 /**
  * hold_take() - take a reference to a page, and keep it
- * @hold: receives it. Taken again, vmsplice() has one more; the driver drops the
+ * @hold: receives it. Taken again, vmsplice() has one more; the others drop the
  *	  one before.
  * @addr: the page
  *
@@ -101,6 +104,8 @@ int hold_take(struct bc_hold *hold, const void *addr)
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
 		return bc_splice_page(hold->pipe[1], addr);
+	case BY_DIRECT:
+		return flight_begin(&hold->flight, addr);
 	case BY_DRIVER:
 		return take_by_driver(hold, addr);
 	default:
@@ -117,19 +122,23 @@ int hold_take(struct bc_hold *hold, const void *addr)
  */
 int take(struct bc_hold *hold, const void *addr)
 {
+	static const char * const missing[] = {
+		[BY_VMSPLICE] = "vmsplice",
+		[BY_DIRECT] = "FUSE (CONFIG_FUSE_FS, and root)",
+		[BY_URING] = "io_uring (CONFIG_IO_URING)",
+		[BY_DRIVER] = "test driver (CONFIG_BREAK_COW_TEST)",
+	};
 	int err = hold_take(hold, addr);
 
-	if (err == -ENOSYS && hold_by(hold) == BY_URING)
-		return bc_why(BC_SKIP, "no io_uring (CONFIG_IO_URING)");
 	if (err == -ENOSYS)
-		return bc_why(BC_SKIP, "no test driver (CONFIG_BREAK_COW_TEST)");
+		return bc_why(BC_SKIP, "no %s", missing[hold_by(hold)]);
 	return err ? bc_why(BC_FAIL, "got %s, want a page taken",
 			    strerror(-err)) : BC_OK;
 }
 
 /**
  * hold_same() - does a page that is held have the same byte everywhere
- * @hold: the reference; that of vmsplice() is gone afterwards
+ * @hold: the reference; vmsplice() and O_DIRECT have none any more afterwards
  * @want: the byte
  * @what: for the reason
  *
@@ -143,12 +152,18 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 		.offset = hold->before * bc_page_size(),
 		.len = sizeof(buf),
 	};
+	int err;
 
 	bc_waiting("what is held to be read");
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
 		if (read(hold->pipe[0], buf, sizeof(buf)) != sizeof(buf))
 			return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+		break;
+	case BY_DIRECT:
+		err = flight_end(&hold->flight, buf);
+		if (err)
+			return bc_why(BC_ERROR, "FUSE: %s", strerror(-err));
 		break;
 	case BY_DRIVER:
 		if (ioctl(hold->driver, BREAK_COW_READ, &copy))
@@ -163,7 +178,7 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 
 /**
  * hold_sees_store() - does a page that is held show what we store to it now
- * @hold: the reference; that of vmsplice() is gone afterwards
+ * @hold: the reference; vmsplice() and O_DIRECT have none any more afterwards
  * @what: for the reason
  *
  * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.

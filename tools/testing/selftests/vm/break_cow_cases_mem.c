@@ -38,6 +38,8 @@ const char * const bc_kind_name[MEM_NR] = {
 	[MEM_FILE]	= "file",
 	[MEM_FILE_THP]	= "file THP",
 	[MEM_FILE_HUGE]	= "hugetlb file",
+	[MEM_DAX]	= "DAX",
+	[MEM_DAX_HUGE]	= "huge DAX",
 };
 
 /**
@@ -264,6 +266,10 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 	case MEM_FILE_THP:
 	case MEM_FILE_HUGE:
 		return get_file_huge(mem, kind == MEM_FILE_HUGE);
+	case MEM_DAX:
+		return mem_get_dax(mem, NULL, false);
+	case MEM_DAX_HUGE:
+		return mem_get_dax(mem, thp_addr(), true);
 	case MEM_THP:
 	case MEM_THP_PTE:
 	case MEM_THP_ONE:
