@@ -11,6 +11,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pagemap.h>
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -29,6 +30,7 @@
  * @nr_pages: how many
  * @pinned: they are pins (FOLL_PIN)
  * @written: they are for writing (FOLL_WRITE)
+ * @locked: the page that is locked for user space, or NULL
  */
 struct held {
 	struct mutex lock;	/* for all that follows */
@@ -36,13 +38,22 @@ struct held {
 	unsigned long nr_pages;
 	bool pinned;
 	bool written;
+	struct page *locked;
 };
+
+static void held_unlock(struct held *held)
+{
+	if (held->locked)
+		unlock_page(held->locked);
+	held->locked = NULL;
+}
 
 static void held_drop(struct held *held)
 {
 	unsigned long i;
 
 	lockdep_assert_held(&held->lock);
+	held_unlock(held);
 	if (held->pinned) {
 		unpin_user_pages(held->pages, held->nr_pages);
 	} else {
@@ -180,6 +191,9 @@ static long held_copy(struct held *held, u64 buf, u64 offset, u64 len,
 	/* A reference that was taken to read is not one to store through. */
 	if (store && !held->written)
 		return -EPERM;
+	/* It takes the page lock. */
+	if (store && held->locked)
+		return -EBUSY;
 
 	while (len) {
 		struct page *page = held->pages[offset >> PAGE_SHIFT];
@@ -201,6 +215,19 @@ static long held_copy(struct held *held, u64 buf, u64 offset, u64 len,
 		offset += n;
 		len -= n;
 	}
+	return 0;
+}
+
+static long held_lock(struct held *held)
+{
+	struct page *page;
+
+	if (!held->pages || held->locked)
+		return -EINVAL;
+	page = compound_head(held->pages[0]);
+	if (lock_page_killable(page))
+		return -EINTR;
+	held->locked = page;
 	return 0;
 }
 
@@ -263,6 +290,13 @@ static long break_cow_test_ioctl(struct file *file, unsigned int cmd,
 		else
 			ret = held_copy(held, copy.buf, copy.offset, copy.len,
 					cmd == BREAK_COW_STORE);
+		break;
+	case BREAK_COW_LOCK:
+		ret = held_lock(held);
+		break;
+	case BREAK_COW_UNLOCK:
+		ret = held->locked ? 0 : -EINVAL;
+		held_unlock(held);
 		break;
 	case BREAK_COW_DROP:
 	case BREAK_COW_GUP_TEST_STOP:

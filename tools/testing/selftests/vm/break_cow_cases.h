@@ -115,6 +115,7 @@ int flight_begin(struct bc_flight *f, const void *addr);
 int flight_end(struct bc_flight *f, void *buf);
 int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
+int hold_lock(struct bc_hold *hold, bool on);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
 int hold_sees_store(struct bc_hold *hold, const char *what);
 __u64 pfn_of(pid_t pid, const void *addr);
@@ -128,6 +129,8 @@ int case_prot(const void *arg);
 int case_soft_dirty(const void *arg);
 int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);
+int case_locked_pin(const void *arg);
+int case_locked_shared(const void *arg);
 int case_remote_leaves(const void *arg);
 int case_no_memory(const void *arg);
 int case_no_memory_fork(const void *arg);
@@ -149,7 +152,6 @@ int act_uffd_wp(struct bc_mem *mem);
 int act_clear_refs(struct bc_mem *mem);
 int act_fork(struct bc_mem *mem);
 int act_pageout_fork(struct bc_mem *mem);
-int act_contended(struct bc_mem *mem);
 int act_ksm(struct bc_mem *mem);
 
 #endif /* BREAK_COW_CASES_H */

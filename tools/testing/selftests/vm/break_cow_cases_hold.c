@@ -137,6 +137,21 @@ int take(struct bc_hold *hold, const void *addr)
 }
 
 /**
+ * hold_lock() - take the page lock of what the driver holds, or give it back
+ * @hold: the reference
+ * @on: take it
+ *
+ * Return: BC_OK, or BC_ERROR with the reason recorded.
+ */
+int hold_lock(struct bc_hold *hold, bool on)
+{
+	bc_waiting("the page lock");
+	if (ioctl(hold->driver, on ? BREAK_COW_LOCK : BREAK_COW_UNLOCK))
+		return bc_why(BC_ERROR, "driver: %s", strerror(errno));
+	return BC_OK;
+}
+
+/**
  * hold_same() - does a page that is held have the same byte everywhere
  * @hold: the reference; vmsplice() and O_DIRECT have none any more afterwards
  * @want: the byte

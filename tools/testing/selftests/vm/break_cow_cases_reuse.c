@@ -6,10 +6,8 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -114,45 +112,6 @@ int act_pageout_fork(struct bc_mem *mem)
 			return bc_why(BC_SKIP, "no MADV_PAGEOUT: %s",
 				      strerror(errno));
 	return act_fork(mem);
-}
-
-struct reclaim {
-	struct bc_mem *mem;
-	bool stop;
-};
-
-static void *reclaim_thread(void *arg)
-{
-	struct reclaim *r = arg;
-
-	while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED))
-		madvise(r->mem->addr, r->mem->len, MADV_PAGEOUT);
-	return NULL;
-}
-
-/*
- * Stores while reclaim tries the page time and again, in vain, and has its lock
- * for that. One store that does not wait for the lock is enough.
- */
-int act_contended(struct bc_mem *mem)
-{
-	struct reclaim r = { .mem = mem };
-	time_t end = time(NULL) + 2;
-	pthread_t thread;
-	int ret = BC_OK;
-
-	if (madvise(mem->addr, mem->len, MADV_PAGEOUT))
-		return bc_why(BC_SKIP, "no MADV_PAGEOUT: %s", strerror(errno));
-	if (pthread_create(&thread, NULL, reclaim_thread, &r))
-		return bc_why(BC_ERROR, "no thread");
-	while (!ret && time(NULL) < end) {
-		ret = act_mprotect(mem);
-		if (!ret)
-			bc_store(mem_middle(mem), OLD);
-	}
-	__atomic_store_n(&r.stop, true, __ATOMIC_RELAXED);
-	pthread_join(thread, NULL);
-	return ret;
 }
 
 /*
