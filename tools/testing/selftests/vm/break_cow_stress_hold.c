@@ -24,7 +24,6 @@
 #include "break_cow_stress.h"
 #include "../../../../mm/break_cow_test.h"
 
-
 static __u64 pagemap(struct page *p)
 {
 	return bc_pagemap(p->addr);
