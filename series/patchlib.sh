@@ -19,6 +19,21 @@ tgit()
 	git_fixed -C "$TREE" "$@"
 }
 
+# driver_commit: the commit of the tree that adds the driver for tests, if any
+driver_commit()
+{
+	tgit log --format=%H base..refs/break-cow/series -- mm/break_cow_test.c
+}
+
+# fragments: the kernel config of the base, a file a line. A series without the
+# driver has no use for its symbol.
+fragments()
+{
+	echo "$TOP/config/base.config"
+	[ -z "$(driver_commit)" ] || echo "$TOP/config/series.config"
+	[ ! -f "$TOP/config/$BASE.config" ] || echo "$TOP/config/$BASE.config"
+}
+
 # The path of a new file in the kernel, and back.
 kernel_path()
 {
