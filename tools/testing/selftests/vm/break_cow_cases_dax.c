@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mntent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "break_cow_cases.h"
@@ -91,26 +93,33 @@ int case_remote_leaves(const void *p)
 	const struct bc_arg *arg = p;
 	struct bc_mem mem;
 	__u64 before;
-	int ret;
+	int ret, i;
 
 	ret = mem_get(arg->kind, &mem);
-	if (!ret)
-		ret = mem_share(&mem, -1);
 	if (ret)
 		return ret;
+	/* fork() does not copy the entries of a file: the child reads by itself. */
+	mem.child = fork();
+	if (mem.child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!mem.child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bc_load(mem.addr);
+		for (;;)
+			pause();
+	}
 	if (mmap(mem.addr, mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE |
 		 MAP_ANONYMOUS | MAP_FIXED, -1, 0) != mem.addr)
 		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
 	memset(mem.addr, NEW, mem.len);
-	/* fork() does not copy the entries of a file. */
-	ret = mem_read_child(&mem, true, OLD);
-	if (ret)
-		return ret;
-	before = pfn_of(mem.child, mem.addr);
+	bc_waiting("the child to read");
+	for (i = 0; !(before = pfn_of(mem.child, mem.addr)); i++)
+		if (i == 1000 || usleep(1000))
+			return bc_why(BC_ERROR, "the child has nothing mapped");
 	ret = mem_read_child(&mem, false, OLD);
 	if (ret)
 		return ret;
-	if (!before || pfn_of(mem.child, mem.addr) != before)
+	if (pfn_of(mem.child, mem.addr) != before)
 		return bc_why(BC_FAIL, "got a copy, want what was mapped");
 	ret = mem_read_child(&mem, true, OLD);
 	bc_reap(mem.child);
