@@ -13,13 +13,12 @@ int set_up_dax(void)
 {
 	static const char image[] = "/dax.img", device[] = "/dev/pmem0";
 	static char buf[1 << 20];
-	int from = open(image, O_RDONLY | O_CLOEXEC), to, i, ret = 0;
+	int from = open(image, O_RDONLY | O_CLOEXEC), to, ret = 0;
 	ssize_t n;
 
 	if (from < 0)
 		return 0;
-	for (i = 0; i < 250 && access(device, F_OK); i++)
-		usleep(20000);
+	wait_for(device);
 	to = open(device, O_WRONLY | O_CLOEXEC);
 	if (to < 0)
 		ret = -errno;

@@ -200,15 +200,20 @@ static void need(int err, const char *what)
 		say(tap_fd, "Bail out! init: %s: %s\n", what, strerror(-err));
 }
 
+/* Partitions and disks are found asynchronously. */
+void wait_for(const char *path)
+{
+	int i;
+
+	for (i = 0; i < 250 && access(path, F_OK); i++)
+		usleep(20000);
+}
+
 static void set_up_machine(void)
 {
 	char buf[64];
-	int i;
 
-	/* partitions and disks are found asynchronously */
-	for (i = 0; i < 250 && access("/dev/vdb", F_OK); i++)
-		usleep(20000);
-
+	wait_for("/dev/vdb");
 	mkdir("/data", 0755);
 	need(mount("/dev/vda", "/data", "ext4", 0, NULL) ? -errno : 0,
 	     "mount /dev/vda on /data");

@@ -15,4 +15,7 @@ void selftest_in_init(const char *name);
  */
 int set_up_dax(void);
 
+/* Wait for a device to appear, 5 seconds at most. */
+void wait_for(const char *path);
+
 #endif
