@@ -5,7 +5,8 @@
  * A table of promises times kinds of memory times holders of references. Each
  * case runs in a process of its own and has a deadline: a read that never
  * returns is a result as well. Run as root: pagemap shows page frames to nobody
- * else. BREAK_COW_DEADLINE sets the seconds that a case may take.
+ * else. BREAK_COW_DEADLINE sets the seconds that a case may take. Pages of 1 GiB
+ * are tested if the kernel was booted with some (hugepagesz=1G hugepages=3).
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "break_cow_cases.h"
 
 #define DEADLINE	10	/* seconds; emulated CPUs are slow */
+#define DEADLINE_1G	60	/* they clear and copy 1 GiB several times */
 #define KIND(k)		(1U << (k))
 #define BY(name)	(1U << BC_ ## name)
 
@@ -22,6 +24,7 @@
 #define PARTS		(KIND(MEM_THP_ONE) | KIND(MEM_THP_MOVED) | \
 			 KIND(MEM_THP_PART))
 #define HUGETLB		(KIND(MEM_HUGETLB))
+#define HUGETLB_1G	(KIND(MEM_HUGETLB_1G))
 #define CACHE		(KIND(MEM_FILE) | KIND(MEM_FILE_THP) | \
 			 KIND(MEM_FILE_HUGE))
 #define DAX		(KIND(MEM_DAX) | KIND(MEM_DAX_HUGE))
@@ -106,6 +109,15 @@ static const struct promise promises[] = {
 	PROMISE("no memory", case_no_memory, HUGETLB, SOME, .shared = true),
 	PROMISE("no memory, fork", case_no_memory_fork, HUGETLB,
 		BY(VMSPLICE) | PINS),
+	/* The last ones: see one(). */
+	PROMISE("leak", case_leak, HUGETLB_1G, SOME),
+	PROMISE("older", case_older, HUGETLB_1G, BY(VMSPLICE)),
+	PROMISE("own", case_own, HUGETLB_1G, SOME, .shared = true),
+	PROMISE("coherent", case_coherent, HUGETLB_1G, SOME, .shared = true),
+	PROMISE("pin, fork", case_pin, HUGETLB_1G, READ_PINS, .act = act_fork),
+	PROMISE("read-only", case_prot, HUGETLB_1G, BY(PIN), .shared = true),
+	PROMISE("no memory", case_no_memory, HUGETLB_1G, READ_PINS, .shared = true),
+	PROMISE("no memory, fork", case_no_memory_fork, HUGETLB_1G, READ_PINS),
 };
 
 /*
@@ -161,6 +173,9 @@ static unsigned int one(const struct promise *p, const struct bc_arg *arg,
 
 	if (!run)
 		return 1;
+	/* From here on, in place of the environment's too. */
+	if (arg->kind == MEM_HUGETLB_1G)
+		bc_deadline(DEADLINE_1G);
 	if (arg->way)
 		snprintf(name, sizeof(name), "%s: %s %s %s", p->name,
 			 arg->way->name, kind,
@@ -203,7 +218,7 @@ static unsigned int all(bool run)
 
 	for (i = 0; i < ARRAY_SIZE(promises); i++)
 		for (kind = 0; kind < MEM_NR; kind++)
-			if (promises[i].kinds & KIND(kind))
+			if ((promises[i].kinds & KIND(kind)) && mem_there(kind))
 				n += of_kind(&promises[i], kind, run);
 	return n;
 }

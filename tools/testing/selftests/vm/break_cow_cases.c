@@ -186,7 +186,7 @@ int case_leak(const void *p)
 	close(go[0]);
 	bc_waiting("the child to take its reference");
 	if (read(ready[0], &c, 1) == 1) {
-		memset(mem.addr, SECRET, mem.len);
+		mem_set(&mem, SECRET);
 		if (write(go[1], &c, 1) != 1)
 			return bc_why(BC_ERROR, "child: %s", strerror(errno));
 	}

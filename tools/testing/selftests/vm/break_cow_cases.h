@@ -20,6 +20,7 @@ enum bc_kind {
 	MEM_THP_MOVED,	/* half of it, the other half is at another address */
 	MEM_THP_PART,	/* half of it, a child shares the other half */
 	MEM_HUGETLB,
+	MEM_HUGETLB_1G,
 	MEM_SWAP,	/* a child still has the page in swap, we swapped it in */
 	MEM_SWAP_OUT,	/* we alone have it, in swap */
 	MEM_SWAP_IN,	/* the same, swapped in by a read */
@@ -94,9 +95,11 @@ struct bc_arg {
 extern const char * const bc_kind_name[MEM_NR];
 extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
 
+bool mem_there(enum bc_kind kind);
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_get_dax(struct bc_mem *mem, char *addr, bool huge);
 int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
+void mem_set(struct bc_mem *mem, char c);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_swap_out(struct bc_mem *mem);
 int mem_protect(struct bc_mem *mem, int *uffd);

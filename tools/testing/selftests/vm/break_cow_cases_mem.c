@@ -17,15 +17,21 @@
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB	(21 << 26)
 #endif
+#ifndef MAP_HUGE_1GB
+#define MAP_HUGE_1GB	(30 << 26)
+#endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB	(21U << 26)
 #endif
+
+#define GIGA		(1UL << 30)
 
 const char * const bc_kind_name[MEM_NR] = {
 	[MEM_4K]	= "4K",
 	[MEM_THP]	= "THP",
 	[MEM_THP_PTE]	= "THP by pte",
 	[MEM_HUGETLB]	= "hugetlb",
+	[MEM_HUGETLB_1G] = "hugetlb 1G",
 	[MEM_THP_ONE]	= "one pte of THP",
 	[MEM_THP_MOVED]	= "THP partly moved",
 	[MEM_THP_PART]	= "THP partly shared",
@@ -41,6 +47,42 @@ const char * const bc_kind_name[MEM_NR] = {
 	[MEM_DAX]	= "DAX",
 	[MEM_DAX_HUGE]	= "huge DAX",
 };
+
+/**
+ * mem_there() - are there cases of this kind of memory
+ * @kind: the kind
+ *
+ * A page of 1 GiB is nothing to be had by asking: it is set aside at boot.
+ *
+ * Return: false if none are to be run.
+ */
+bool mem_there(enum bc_kind kind)
+{
+	char n = '0';
+
+	if (kind != MEM_HUGETLB_1G)
+		return true;
+	bc_proc_read("/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
+		     &n, 1, 0);
+	return n != '0';
+}
+
+/**
+ * mem_set() - store to all memory, or of 1 GiB to what the cases look at
+ * @mem: the memory
+ * @c: the byte
+ */
+void mem_set(struct bc_mem *mem, char c)
+{
+	size_t page = bc_page_size();
+
+	if (mem->len < GIGA) {
+		memset(mem->addr, c, mem->len);
+		return;
+	}
+	memset(mem->addr, c, page);
+	memset(mem_middle(mem), c, page);
+}
 
 /**
  * mem_wait() - wait for something to happen to memory
@@ -215,6 +257,19 @@ static int get_file_huge(struct bc_mem *mem, bool hugetlb)
 	return BC_OK;
 }
 
+static int get_hugetlb(struct bc_mem *mem, bool giga)
+{
+	mem->len = giga ? GIGA : BC_THP_SIZE;
+	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+			 (giga ? MAP_HUGE_1GB : MAP_HUGE_2MB), -1, 0);
+	if (mem->addr == MAP_FAILED)
+		return bc_why(BC_SKIP, "no %s huge page (nr_hugepages)",
+			      giga ? "1 GiB" : "2 MiB");
+	mem_set(mem, OLD);
+	return BC_OK;
+}
+
 /*
  * What is left of a huge page when parts of it are unmapped, or moved to another
  * address, or not shared as the rest is. It stays one page, mapped by ptes.
@@ -287,13 +342,8 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 			return bc_why(BC_SKIP, "no huge pages");
 		return get_zero(mem, true);
 	case MEM_HUGETLB:
-		mem->len = BC_THP_SIZE;
-		mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-				 MAP_HUGE_2MB, -1, 0);
-		if (mem->addr == MAP_FAILED)
-			return bc_why(BC_SKIP, "no 2 MiB huge page (nr_hugepages)");
-		break;
+	case MEM_HUGETLB_1G:
+		return get_hugetlb(mem, kind == MEM_HUGETLB_1G);
 	default:
 		/* 16 pages: one to use, or all, or two to merge */
 		mem->addr = bc_alloc(16 * page);

@@ -50,7 +50,7 @@ int case_older(const void *p)
 			_exit(bc_why(BC_ERROR, "parent: %s", strerror(errno)));
 		ret = swapped ? mem_swap_out(&mem) : BC_OK;
 		if (!ret)
-			memset(mem.addr, SECRET, mem.len);
+			mem_set(&mem, SECRET);
 		_exit(ret);
 	}
 
