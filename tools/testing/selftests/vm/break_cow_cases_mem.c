@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,11 +149,22 @@ static int get_swap(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/* Nobody has it but us: in swap, or back again and neither dirty nor writable. */
+/*
+ * Nobody has it but us: in swap, or back again and neither dirty nor writable.
+ *
+ * What was just swapped in waits in a batch of this CPU for its place on the LRU,
+ * and MADV_PAGEOUT empties no other CPU's: stay here, or it would do nothing.
+ */
 static int get_swapped(struct bc_mem *mem, bool in)
 {
-	int ret = mem_swap_out(mem);
+	cpu_set_t cpus;
+	int ret;
 
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		return bc_why(BC_ERROR, "sched_setaffinity: %s", strerror(errno));
+	ret = mem_swap_out(mem);
 	if (!ret && in && bc_load(mem->addr) != OLD)
 		return bc_why(BC_ERROR, "swap lost the page");
 	return ret;
