@@ -25,7 +25,7 @@
 #define MFD_HUGE_2MB	(21U << 26)
 #endif
 
-#define GIGA		(1UL << 30)
+#define GIGA		(1024UL << 20)
 
 const char * const bc_kind_name[MEM_NR] = {
 	[MEM_4K]	= "4K",
