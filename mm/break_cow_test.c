@@ -91,8 +91,8 @@ static long take_own(unsigned long addr, unsigned int nr, unsigned int how,
 
 	if (mmap_read_lock_killable(current->mm))
 		return -EINTR;
-	ret = pin ? pin_user_pages(addr, nr, flags, pages, NULL) :
-		    get_user_pages(addr, nr, flags, pages, NULL);
+	ret = pin ? pin_user_pages(addr, nr, flags, gup_pages(pages)) :
+		    get_user_pages(addr, nr, flags, gup_pages(pages));
 	mmap_read_unlock(current->mm);
 	return ret;
 }
@@ -131,6 +131,8 @@ static unsigned int foll_flags(unsigned int how)
 
 	if (how & BREAK_COW_WRITE)
 		flags |= FOLL_WRITE;
+	else if (!(how & BREAK_COW_PIN))
+		flags |= GUP_KEEP;
 	if (how & BREAK_COW_LONGTERM)
 		flags |= FOLL_LONGTERM;
 	if (how & BREAK_COW_NOWAIT)
