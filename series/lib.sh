@@ -120,6 +120,17 @@ tree_version()
 	     }' "$1/Makefile"
 }
 
+# results_head COMMAND: how a table in results/ begins: the command, the kernel,
+# and which mm/ was measured, as "git rev-parse COMMIT:mm" names it.
+results_head()
+{
+	local git=(git_fixed -C "$TREE" rev-parse)
+
+	echo "# SPDX-License-Identifier: GPL-2.0"
+	echo "# $1; $(cat "$TREE/.git/break-cow/version"), x86-64, QEMU with TCG, 2 CPUs"
+	echo "# mm/ is git tree $("${git[@]}" base:mm) on stock (the test driver is added to it), $("${git[@]}" refs/break-cow/series:mm) on patched"
+}
+
 # pack DIR: what is in it, as an initramfs; the same input gives the same bytes
 pack()
 {
