@@ -41,11 +41,13 @@ touched_files()
 		grep -v '^arch/[^x]' || true
 }
 
-# touched_dirs: their folders, as make targets. KVM's common part is built from
-# the architecture's folder.
+# touched_dirs: their folders, as make targets, without those below another of
+# them: given both, v5.8's kbuild leaves the upper one's own files out. KVM's common
+# part is built from the architecture's folder.
 touched_dirs()
 {
-	touched_files | sed -e 's|[^/]*$||' -e 's|^virt/kvm/$|arch/x86/kvm/|' | sort -u
+	touched_files | sed -e 's|[^/]*$||' -e 's|^virt/kvm/$|arch/x86/kvm/|' | sort -u |
+		awk 'last == "" || index($0, last) != 1 { print; last = $0 }'
 }
 
 # uncompiled: touched files without an object

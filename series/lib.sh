@@ -43,6 +43,7 @@ load_base()
 	fi
 	VERSION='' PACKAGE='' PACKAGE_VERSION='' ARCHIVE='' SUITE='' SHA256=''
 	SOURCE_PACKAGE='' SELFTESTS=vm DOCS=vm BUILD_FIXUPS=() CONTROL_KERNEL=control
+	SOAK=(normal debug faults)
 	OWN_TESTS=()
 	# shellcheck disable=SC1090
 	. "$TOP/bases/$BASE"

@@ -6,9 +6,9 @@
 
 BEGIN {
 	FS = "\t"
-	want["normal"] = 1000000
-	want["debug"] = 100000
-	want["faults"] = 20000
+	least["normal"] = 1000000
+	least["debug"] = 100000
+	least["faults"] = 20000
 }
 
 /^# kernel/ {
@@ -37,7 +37,7 @@ BEGIN {
 }
 
 END {
-	split("normal debug faults", parts, " ")
+	split(want, parts, " ")
 	for (p = 1; p in parts; p++) {
 		part = parts[p]
 		ops = sum[part, column["operations"]] + 0
@@ -48,8 +48,8 @@ END {
 			sum[part, column["stores-that-trapped"]],
 			sum[part, column["stores-that-had-to-trap"]],
 			sum[part, column["operations-that-failed"]]
-		if (ops < want[part]) {
-			print "  too few, want " want[part]
+		if (ops < least[part]) {
+			print "  too few, want " least[part]
 			bad = 1
 		}
 		for (i = 7; i < column["operations"]; i++)
