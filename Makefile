@@ -31,9 +31,14 @@ run: ## evictor on a real file under QEMU (BASE= STOCK=1 CONTROL=1 DEBUG=1 INPUT
 	@tests/demo $(BASE) $(VARIANT) $(DEBUGARG)
 
 .PHONY: test
-test: ## everything that CI runs; ends with "N passed, N failed"
+test: ## everything that CI runs, or all of one BASE=; ends with "N passed, N failed"
 	@series/packages test
-	@tests/run $(BASE)
+	@tests/run $(if $(filter file,$(origin BASE)),ci,$(BASE))
+
+.PHONY: test-all
+test-all: ## the same of every active base; v5.8 wants KSRC=
+	@series/packages test
+	@tests/run all
 
 .PHONY: source
 source: ## fetch and unpack the base's source (BASE= KSRC= TARBALL=)
@@ -52,7 +57,7 @@ refresh: ## take commits made in the tree back into patches/ (BASE=)
 .PHONY: series
 series: ## render the git-am-able series into out/series/ (BASE=)
 	@series/packages run
-	@series/render $(BASE)
+	@series/render $(BASE) $(if $(KDIR),"$(KDIR)")
 
 .PHONY: am
 am: ## apply the series to a kernel git tree (KDIR=)
@@ -75,7 +80,7 @@ kselftest: ## the series' kselftests under QEMU (BASE= STOCK=1 CONTROL=1 DEBUG=1
 
 .PHONY: compare
 compare: ## stock, control and patched in one table, into results/ and README.md (BASE=)
-	@series/packages run
+	@series/packages test
 	@tests/compare $(BASE)
 
 .PHONY: mutants
@@ -87,6 +92,11 @@ mutants: ## which test catches which broken kernel (BASE=)
 peer: ## a newer kernel's own selftests on stock and patched (BASE=)
 	@series/packages peer
 	@tests/peer $(BASE)
+
+.PHONY: bench
+bench: ## what the series costs, with bounds and plots (BASE= AGAINST=stock|control)
+	@series/packages bench
+	@tests/bench $(BASE) $(or $(AGAINST),stock)
 
 .PHONY: stress-ng
 stress-ng: ## Debian's stress-ng, what of it is about this memory (BASE= STOCK=1 DEBUG=1)

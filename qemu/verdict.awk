@@ -94,6 +94,7 @@ FILENAME == ARGV[2] { wanted[++nwanted] = $2; next }
 	problem($0)
 	next
 }
+/^# \[RUN\] / { run_name = substr($0, 9); next }
 /^# unkillable / { hung("SIGKILL does not end " substr($0, 14)); next }
 /^# stack/ { printf "stack\t%s\t%s\n", prog, substr($0, 3); next }
 !open { next }
@@ -106,6 +107,10 @@ FILENAME == ARGV[2] { wanted[++nwanted] = $2; next }
 /^(not )?ok [0-9]+/ {
 	results++
 	name = test_name($0)
+	# kselftest.h puts the directive first, and cow.c the name before that
+	if (name == "")
+		name = run_name
+	run_name = ""
 	last = name
 	number = $0
 	sub(/^(not )?ok /, "", number)

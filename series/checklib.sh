@@ -50,13 +50,14 @@ touched_dirs()
 		awk 'last == "" || index($0, last) != 1 { print; last = $0 }'
 }
 
-# uncompiled: touched files without an object
+# uncompiled: touched files without an object, and that none was made from
 uncompiled()
 {
-	local f
+	local f to=$dir/warnings-patched
 
 	touched_files | while IFS= read -r f; do
-		[ -f "$dir/warnings-patched/${f%.c}.o" ] || echo "$f"
+		[ -f "$to/${f%.c}.o" ] || grep -qsE "(^|[ /])$f( |\$)" "$to/${f%/*}"/.*.o.cmd ||
+			echo "$f"
 	done
 }
 

@@ -43,8 +43,8 @@ load_base()
 	fi
 	VERSION='' PACKAGE='' PACKAGE_VERSION='' ARCHIVE='' SUITE='' SHA256=''
 	SOURCE_PACKAGE='' SELFTESTS=vm DOCS=vm BUILD_FIXUPS=() CONTROL_KERNEL=control
-	SOAK=(normal debug faults)
-	OWN_TESTS=()
+	STOCK_FIXUPS=() SOAK=(normal debug faults)
+	OWN_TESTS=() GET_MAINTAINER=''
 	# shellcheck disable=SC1090
 	. "$TOP/bases/$BASE"
 	[ -n "$VERSION" ] || die "bases/$BASE names no VERSION"
@@ -121,14 +121,14 @@ tree_version()
 	     }' "$1/Makefile"
 }
 
-# results_head COMMAND: how a table in results/ begins: the command, the kernel,
+# results_head COMMAND [CPUS]: how a table in results/ begins: the command, the kernel,
 # and which mm/ was measured, as "git rev-parse COMMIT:mm" names it.
 results_head()
 {
 	local git=(git_fixed -C "$TREE" rev-parse)
 
 	echo "# SPDX-License-Identifier: GPL-2.0"
-	echo "# $1; $(cat "$TREE/.git/break-cow/version"), x86-64, QEMU with TCG, 2 CPUs"
+	echo "# $1; $(cat "$TREE/.git/break-cow/version"), x86-64, QEMU with TCG, ${2:-2 CPUs}"
 	echo "# mm/ is git tree $("${git[@]}" base:mm) on stock (the test driver is added to it), $("${git[@]}" refs/break-cow/series:mm) on patched"
 }
 

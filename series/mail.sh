@@ -71,3 +71,35 @@ same_series()
 	return $bad
 }
 
+# add_base_commit KDIR DIR: names the commit that KDIR is at in the cover letter in
+# DIR, for who applies the series by machine. Only a commit that others have: it is at
+# a tag, or in a branch of a remote. The series has to fit it.
+add_base_commit()
+{
+	local commit index=$2/../index
+
+	commit=$(git -C "$1" rev-parse -q --verify 'HEAD^{commit}' 2>/dev/null) ||
+		die "KDIR=$1 is no git tree with a commit; name a kernel's"
+	[ -n "$(git -C "$1" tag --points-at "$commit" | head -n 1)" ] ||
+		[ -n "$(git -C "$1" branch -r --contains "$commit" | head -n 1)" ] ||
+		die "KDIR=$1 is at a commit that nobody else has; check out a tag or a remote's branch"
+	GIT_INDEX_FILE=$index git -C "$1" read-tree "$commit"
+	cat "$2"/*[1-9]*.patch | GIT_INDEX_FILE=$index git -C "$1" apply --check --cached - ||
+		die "the series does not fit $commit of $1; it is for $BASE, tested on $VERSION"
+	rm -f "$index"
+	printf '\nbase-commit: %s\n' "$commit" >>"$2/0000-cover-letter.patch"
+}
+
+# add_base_words REAL DIR: without such a commit the cover letter in DIR says which
+# release the tree REAL has, and which was tested
+add_base_words()
+{
+	local version
+
+	version=$(cat "$1/.git/break-cow/version") || return
+	if [ "$version" = "$VERSION" ]; then
+		printf '\nBased on, and tested with, the release v%s.\n' "$VERSION"
+	else
+		printf '\nBased on the release v%s, tested with v%s.\n' "$version" "$VERSION"
+	fi >>"$2/0000-cover-letter.patch"
+}

@@ -9,11 +9,25 @@ fake_kernel()
 {
 	local i
 
-	mkdir -p "$1/mm" "$1/tools/testing/selftests/mm" "$1/Documentation/mm"
+	mkdir -p "$1/mm" "$1/tools/testing/selftests/mm" "$1/Documentation/mm" "$1/scripts"
 	printf 'VERSION = 5\nPATCHLEVEL = 10\nSUBLEVEL = %s\nEXTRAVERSION =\n\nall:\n' "$2" >"$1/Makefile"
 	printf '*.o\n!/tools\n/ignored.c\n' >"$1/.gitignore"
 	echo MAINTAINERS >"$1/tools/testing/selftests/mm/Makefile"
 	echo MM >"$1/Documentation/mm/index.rst"
+	cat >"$1/scripts/get_maintainer.pl" <<-'END'
+	#!/bin/sh
+	for mail; do :; done
+	! grep -q '^+++ b/mm/gup' "$mail" || echo '"Ünïcode N. Ame" <u@example.org> (maintainer:GUP (AND SO ON))'
+	echo 'Mem Ory <m@example.org> (maintainer:MM)'
+	if grep -q '^+++ b/tools' "$mail"; then
+		echo 'Mem Ory <other@example.org> (reviewer:TOOLS)'
+		echo 'M@example.org (odd fixer:TOOLS)'
+	else
+		echo 'Re Ader <r@example.org> (reviewer:MM)'
+	fi
+	echo 'l@example.org (open list:MM)'
+	END
+	chmod +x "$1/scripts/get_maintainer.pl"
 	echo 'linux ignores some of its own files' >"$1/ignored.c"
 	for i in gup memory; do
 		{
