@@ -6,19 +6,33 @@
  * memory anyway.
  */
 #include <linux/debugfs.h>
+#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/init.h>
+#include <linux/lockdep.h>
 #include <linux/mm.h>
+#include <linux/mmap_lock.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/pid.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/types.h>
 #include <linux/uaccess.h>
 
 #include "break_cow_test.h"
-#include "break_cow_test_gup.h"
+
+/* The flag of a plain reference that is kept, and of one that only looks */
+#ifndef GUP_KEEP
+#define GUP_KEEP	FOLL_BREAK_COW
+#endif
+#ifndef GUP_LOOK
+#define GUP_LOOK	0
+#endif
 
 /* Two huge pages of 1 GiB */
 #define MAX_PAGES	(1UL << (31 - PAGE_SHIFT))
@@ -30,7 +44,7 @@
  * @nr_pages: how many
  * @pinned: they are pins (FOLL_PIN)
  * @written: they are for writing (FOLL_WRITE)
- * @locked: the page that is locked for user space, or NULL
+ * @locked: what is locked for user space, or NULL
  */
 struct held {
 	struct mutex lock;	/* for all that follows */
@@ -38,13 +52,13 @@ struct held {
 	unsigned long nr_pages;
 	bool pinned;
 	bool written;
-	struct page *locked;
+	struct folio *locked;
 };
 
 static void held_unlock(struct held *held)
 {
 	if (held->locked)
-		unlock_page(held->locked);
+		folio_unlock(held->locked);
 	held->locked = NULL;
 }
 
@@ -72,6 +86,15 @@ static bool may_retry(unsigned int how)
 			BREAK_COW_LONGTERM));
 }
 
+#ifndef pin_fast_only
+/* There are no pins by fast GUP alone. */
+static long pin_fast_only(unsigned long addr, unsigned int nr,
+			  unsigned int flags, struct page **pages)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
 /* Like get_user_pages_fast() and its kind: a number of pages, or -errno */
 static long take_own(unsigned long addr, unsigned int nr, unsigned int how,
 		     unsigned int flags, struct page **pages)
@@ -80,7 +103,7 @@ static long take_own(unsigned long addr, unsigned int nr, unsigned int how,
 	long ret;
 
 	if (how & BREAK_COW_FAST_ONLY)
-		return pin ? pin_user_pages_fast_only(addr, nr, flags, pages) :
+		return pin ? pin_fast_only(addr, nr, flags, pages) :
 			     get_user_pages_fast_only(addr, nr, flags, pages);
 	if (how & BREAK_COW_FAST)
 		return pin ? pin_user_pages_fast(addr, nr, flags, pages) :
@@ -91,8 +114,8 @@ static long take_own(unsigned long addr, unsigned int nr, unsigned int how,
 
 	if (mmap_read_lock_killable(current->mm))
 		return -EINTR;
-	ret = pin ? pin_user_pages(addr, nr, flags, gup_pages(pages)) :
-		    get_user_pages(addr, nr, flags, gup_pages(pages));
+	ret = pin ? pin_user_pages(addr, nr, flags, pages) :
+		    get_user_pages(addr, nr, flags, pages);
 	mmap_read_unlock(current->mm);
 	return ret;
 }
@@ -101,10 +124,9 @@ static long take_remote(pid_t nr_pid, unsigned long addr, unsigned int nr,
 			unsigned int how, unsigned int flags,
 			struct page **pages)
 {
-	const bool retry = may_retry(how);
+	int locked = 1, *may_drop = may_retry(how) ? &locked : NULL;
 	struct task_struct *task;
 	struct mm_struct *mm;
-	int locked = 1;
 	long ret;
 
 	rcu_read_lock();
@@ -116,8 +138,12 @@ static long take_remote(pid_t nr_pid, unsigned long addr, unsigned int nr,
 
 	ret = -EINTR;
 	if (!mmap_read_lock_killable(mm)) {
-		ret = gup_remote(mm, addr, nr, how & BREAK_COW_PIN, flags,
-				 pages, retry ? &locked : NULL);
+		if (how & BREAK_COW_PIN)
+			ret = pin_user_pages_remote(mm, addr, nr, flags, pages,
+						    may_drop);
+		else
+			ret = get_user_pages_remote(mm, addr, nr, flags, pages,
+						    may_drop);
 		if (locked)
 			mmap_read_unlock(mm);
 	}
@@ -132,7 +158,7 @@ static unsigned int foll_flags(unsigned int how)
 	if (how & BREAK_COW_WRITE)
 		flags |= FOLL_WRITE;
 	else if (!(how & BREAK_COW_PIN))
-		flags |= GUP_KEEP;
+		flags |= how & BREAK_COW_LOOK ? GUP_LOOK : GUP_KEEP;
 	if (how & BREAK_COW_LONGTERM)
 		flags |= FOLL_LONGTERM;
 	if (how & BREAK_COW_NOWAIT)
@@ -155,6 +181,9 @@ static long held_take(struct held *held, const struct break_cow_take *take)
 		return -EINVAL;
 	/* GUP warns about flags that do not go together. */
 	if ((take->how & BREAK_COW_LONGTERM) && !(take->how & BREAK_COW_PIN))
+		return -EINVAL;
+	if ((take->how & BREAK_COW_LOOK) &&
+	    (take->how & (BREAK_COW_PIN | BREAK_COW_WRITE)))
 		return -EINVAL;
 	if ((take->how & (BREAK_COW_FAST | BREAK_COW_FAST_ONLY)) &&
 	    (take->pid || (take->how & BREAK_COW_NOWAIT)))
@@ -200,15 +229,17 @@ static long held_copy(struct held *held, u64 buf, u64 offset, u64 len,
 	while (len) {
 		struct page *page = held->pages[offset >> PAGE_SHIFT];
 		size_t in = offset_in_page(offset);
-		size_t n = min_t(u64, len, PAGE_SIZE - in);
+		size_t n = PAGE_SIZE - in;
+		void *addr = kmap_local_page(page);
 		unsigned long left;
-		void *addr = kmap(page);
 
+		if (n > len)
+			n = len;
 		if (store)
 			left = copy_from_user(addr + in, user, n);
 		else
 			left = copy_to_user(user, addr + in, n);
-		kunmap(page);
+		kunmap_local(addr);
 		if (store && left < n)
 			set_page_dirty_lock(page);
 		if (left)
@@ -222,48 +253,15 @@ static long held_copy(struct held *held, u64 buf, u64 offset, u64 len,
 
 static long held_lock(struct held *held)
 {
-	struct page *page;
+	struct folio *folio;
 
 	if (!held->pages || held->locked)
 		return -EINVAL;
-	page = compound_head(held->pages[0]);
-	if (lock_page_killable(page))
+	folio = page_folio(held->pages[0]);
+	if (folio_lock_killable(folio))
 		return -EINTR;
-	held->locked = page;
+	held->locked = folio;
 	return 0;
-}
-
-/* The ioctls of later kernels' gup_test: one long-term pin at a time. */
-static long gup_test_start(struct held *held, unsigned long arg)
-{
-	struct break_cow_gup_test test;
-	struct break_cow_take take = { .how = BREAK_COW_PIN | BREAK_COW_LONGTERM };
-	long ret;
-
-	if (held->pages)
-		return -EINVAL;
-	if (copy_from_user(&test, (void __user *)arg, sizeof(test)))
-		return -EFAULT;
-	if (test.flags & ~(BREAK_COW_GUP_TEST_WRITE | BREAK_COW_GUP_TEST_FAST))
-		return -EINVAL;
-	if (!PAGE_ALIGNED(test.addr | test.size))
-		return -EINVAL;
-	if (test.size >> PAGE_SHIFT > MAX_PAGES)
-		return -ENOMEM;
-
-	take.addr = test.addr;
-	take.nr_pages = test.size >> PAGE_SHIFT;
-	if (test.flags & BREAK_COW_GUP_TEST_WRITE)
-		take.how |= BREAK_COW_WRITE;
-	take.how |= test.flags & BREAK_COW_GUP_TEST_FAST ? BREAK_COW_FAST :
-							   BREAK_COW_NO_RETRY;
-	ret = held_take(held, &take);
-	if (ret < 0)
-		return ret;
-	if (ret == take.nr_pages)
-		return 0;
-	held_drop(held);
-	return -EFAULT;
 }
 
 static long break_cow_test_ioctl(struct file *file, unsigned int cmd,
@@ -274,7 +272,6 @@ static long break_cow_test_ioctl(struct file *file, unsigned int cmd,
 	struct break_cow_take take;
 	struct break_cow_copy copy;
 	long ret = 0;
-	u64 buf;
 
 	if (mutex_lock_killable(&held->lock))
 		return -EINTR;
@@ -301,20 +298,7 @@ static long break_cow_test_ioctl(struct file *file, unsigned int cmd,
 		held_unlock(held);
 		break;
 	case BREAK_COW_DROP:
-	case BREAK_COW_GUP_TEST_STOP:
 		held_drop(held);
-		break;
-	case BREAK_COW_GUP_TEST_START:
-		ret = gup_test_start(held, arg);
-		break;
-	case BREAK_COW_GUP_TEST_READ:
-		if (!held->pages)
-			ret = -EINVAL;
-		else if (copy_from_user(&buf, user, sizeof(buf)))
-			ret = -EFAULT;
-		else
-			ret = held_copy(held, buf, 0,
-					(u64)held->nr_pages << PAGE_SHIFT, false);
 		break;
 	default:
 		ret = -ENOTTY;
@@ -357,10 +341,6 @@ static int __init break_cow_test_init(void)
 {
 	debugfs_create_file_unsafe("break_cow_test", 0600, NULL, NULL,
 				   &break_cow_test_fops);
-	/* Where the kernel has one of its own, that one is asked. */
-	if (!IS_ENABLED(CONFIG_GUP_TEST))
-		debugfs_create_file_unsafe("gup_test", 0600, NULL, NULL,
-					   &break_cow_test_fops);
 	return 0;
 }
 late_initcall(break_cow_test_init);

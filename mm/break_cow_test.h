@@ -18,7 +18,8 @@
 #define BREAK_COW_NO_RETRY	0x20	/* locked == NULL: no retry of a fault */
 #define BREAK_COW_NOWAIT	0x40	/* FOLL_NOWAIT, implies NO_RETRY; not fast */
 #define BREAK_COW_FORCE		0x80	/* FOLL_FORCE */
-#define BREAK_COW_HOW		0xff
+#define BREAK_COW_LOOK		0x100	/* may be shared: only looks; not with PIN */
+#define BREAK_COW_HOW		0x1ff
 
 /**
  * struct break_cow_take - take references to pages, and keep them
@@ -62,24 +63,5 @@ struct break_cow_copy {
  */
 #define BREAK_COW_LOCK	_IO('b', 0x74)
 #define BREAK_COW_UNLOCK _IO('b', 0x75)
-
-/*
- * The same file also answers the ioctls by which later kernels' selftests (cow,
- * gup_longterm) hold pins through /sys/kernel/debug/gup_test, see mm/gup_test.h
- * there; where the kernel has no such file, there is one of that name. As there,
- * the structure is not the same for a 32-bit program on a 64-bit kernel.
- */
-#define BREAK_COW_GUP_TEST_WRITE	0x1	/* PIN_LONGTERM_TEST_FLAG_USE_WRITE */
-#define BREAK_COW_GUP_TEST_FAST		0x2	/* PIN_LONGTERM_TEST_FLAG_USE_FAST */
-
-struct break_cow_gup_test {
-	__u64 addr;
-	__u64 size;
-	__u32 flags;
-};
-
-#define BREAK_COW_GUP_TEST_START	_IOW('g', 7, struct break_cow_gup_test)
-#define BREAK_COW_GUP_TEST_STOP		_IO('g', 8)
-#define BREAK_COW_GUP_TEST_READ		_IOW('g', 9, __u64)
 
 #endif /* _BREAK_COW_TEST_H */

@@ -36,9 +36,18 @@ int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem)
 	return ret;
 }
 
-static void *store_new(void *addr)
+/* A store by another thread */
+struct store {
+	char *addr;
+	bool done;
+};
+
+static void *store_new(void *p)
 {
-	bc_store(addr, NEW);
+	struct store *s = p;
+
+	bc_store(s->addr, NEW);
+	__atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -47,17 +56,28 @@ static void *store_new(void *addr)
  * @mem: the memory, no longer protected afterwards
  * @uffd: who gets the event
  *
+ * Waits for one or the other as long as the case may last: a machine with much to
+ * do may need seconds for either.
+ *
  * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
  */
 int mem_store_traps(struct bc_mem *mem, int uffd)
 {
+	struct store store = { .addr = mem->addr };
 	struct uffd_msg msg;
 	pthread_t thread;
+	bool done;
+	int event;
 
 	bc_waiting("the store to be trapped");
-	if (pthread_create(&thread, NULL, store_new, mem->addr))
+	if (pthread_create(&thread, NULL, store_new, &store))
 		return bc_why(BC_ERROR, "no thread");
-	if (bc_uffd_event(uffd, &msg, 2000) <= 0)
+	do {
+		/* in this order: what is done has had its event */
+		done = __atomic_load_n(&store.done, __ATOMIC_ACQUIRE);
+		event = bc_uffd_event(uffd, &msg, 100);
+	} while (!event && !done);
+	if (event <= 0)
 		return bc_why(BC_FAIL, "got no event for a store, want one");
 	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
 		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
@@ -84,6 +104,21 @@ int mem_keeps_wp(struct bc_mem *mem, int (*act)(struct bc_mem *mem))
 }
 
 /**
+ * mem_clean() - have nothing soft-dirty
+ * @mem: the memory that is looked at
+ *
+ * Return: BC_OK, or BC_SKIP with the reason recorded.
+ */
+int mem_clean(struct bc_mem *mem)
+{
+	int ret = act_clear_refs(mem);
+
+	if (!ret && (bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY))
+		ret = bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
+	return ret;
+}
+
+/**
  * mem_keeps_soft_dirty() - is memory that was stored to still soft-dirty after
  *			    something happened to it?
  * @mem: the memory
@@ -93,12 +128,10 @@ int mem_keeps_wp(struct bc_mem *mem, int (*act)(struct bc_mem *mem))
  */
 int mem_keeps_soft_dirty(struct bc_mem *mem, int (*act)(struct bc_mem *mem))
 {
-	int ret = act_clear_refs(mem);
+	int ret = mem_clean(mem);
 
 	if (ret)
 		return ret;
-	if (bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY)
-		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
 	bc_store(mem->addr, bc_load(mem->addr));
 	if (!(bc_pagemap(mem->addr) & BC_PM_SOFT_DIRTY))
 		return bc_why(BC_SKIP, "no soft-dirty (MEM_SOFT_DIRTY)");
@@ -222,7 +255,7 @@ int case_own(const void *p)
 	second = bc_pfn(mem.addr);
 	if (first == before)
 		return bc_why(BC_FAIL, "got the shared page, want a copy");
-	if (bc_kpageflags(mem.addr) & BC_KPF_KSM)
+	if (bc_is_ksm(mem.addr))
 		return bc_why(BC_FAIL, "got a KSM page, want one of our own");
 	if (second != first)
 		return bc_why(BC_FAIL, "got a second copy, want one");
@@ -276,7 +309,8 @@ int case_free(const void *p)
 		mem.len = PAGES * bc_page_size();
 	if (mem.len > bc_page_size())
 		n = PAGES;
-	if (arg->kind == MEM_4K || arg->kind == MEM_THP) {
+	/* Neither the zero page nor of a file: ours, then */
+	if (arg->kind <= MEM_THP_PART) {
 		memset(mem.addr, OLD, mem.len);
 		ret = mem_protect(&mem, &uffd);
 		if (ret)

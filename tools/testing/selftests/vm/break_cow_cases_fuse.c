@@ -138,7 +138,7 @@ int flight_open(struct bc_flight *f)
 	if (f->dev)
 		return f->dev < 0 ? -ENOSYS : 0;
 	f->dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	strcpy(f->path, "/tmp/break_cow.XXXXXX");
+	snprintf(f->path, sizeof(f->path), "/tmp/break_cow.XXXXXX");
 	fd = mkstemp(f->path);
 	if (f->dev < 0 || fd < 0)
 		return -ENOSYS;

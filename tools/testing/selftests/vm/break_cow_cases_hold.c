@@ -32,10 +32,19 @@ const struct bc_holder bc_holders[BC_NR_HOLDERS] = {
 	[BC_NOWAIT]	= DRIVE("nowait", BREAK_COW_PIN | BREAK_COW_NOWAIT),
 	[BC_REMOTE]	= { .name = "remote", .by = BY_DRIVER,
 			    .how = BREAK_COW_PIN, .remote = true },
+	[BC_LOOK]	= DRIVE("look", BREAK_COW_LOOK),
+	[BC_LOOK_FAST]	= DRIVE("look fast", BREAK_COW_LOOK | BREAK_COW_FAST),
+	[BC_LOOK_FAST_ONLY] = DRIVE("look fast only",
+				    BREAK_COW_LOOK | BREAK_COW_FAST_ONLY),
+	[BC_LOOK_REMOTE] = { .name = "look remote", .by = BY_DRIVER,
+			     .how = BREAK_COW_LOOK, .remote = true },
 };
 
 static const struct bc_holder fast_only =
 	DRIVE("fast only", BREAK_COW_PIN | BREAK_COW_FAST_ONLY);
+/* From v6.5 there are no such pins. */
+static const struct bc_holder get_fast_only =
+	DRIVE("get fast only", BREAK_COW_FAST_ONLY);
 static const struct bc_holder force =
 	DRIVE("force", BREAK_COW_PIN | BREAK_COW_FORCE);
 
@@ -137,6 +146,15 @@ int take(struct bc_hold *hold, const void *addr)
 }
 
 /**
+ * hold_drop() - give back what the driver holds
+ * @hold: the reference
+ */
+void hold_drop(struct bc_hold *hold)
+{
+	ioctl(hold->driver, BREAK_COW_DROP);
+}
+
+/**
  * hold_lock() - take the page lock of what the driver holds, or give it back
  * @hold: the reference
  * @on: take it
@@ -205,6 +223,20 @@ int hold_sees_store(struct bc_hold *hold, const char *what)
 	return hold_same(hold, NEW, what);
 }
 
+/* Fast GUP that may not fall back, by a pin if there are such pins. */
+static int take_fast_only(struct bc_hold *hold, const void *addr)
+{
+	int ret;
+
+	hold->by = &fast_only;
+	ret = hold_take(hold, addr);
+	if (ret == -EOPNOTSUPP) {
+		hold->by = &get_fast_only;
+		ret = hold_take(hold, addr);
+	}
+	return ret;
+}
+
 /*
  * Fast GUP that may not fall back leaves what is shared alone, and breaks
  * nothing. What is ours and writable it takes.
@@ -212,7 +244,7 @@ int hold_sees_store(struct bc_hold *hold, const char *what)
 int case_fast_only(const void *p)
 {
 	const struct bc_arg *arg = p;
-	struct bc_hold hold = { .by = &fast_only };
+	struct bc_hold hold = {};
 	struct bc_mem mem;
 	__u64 before;
 	int ret;
@@ -221,7 +253,7 @@ int case_fast_only(const void *p)
 	if (ret)
 		return ret;
 	before = bc_pfn(mem.addr);
-	ret = hold_take(&hold, mem.addr);
+	ret = take_fast_only(&hold, mem.addr);
 	if (ret == -ENOSYS)
 		return take(&hold, mem.addr);
 	if (!ret)
@@ -235,6 +267,40 @@ int case_fast_only(const void *p)
 	memset(mem.addr, NEW, mem.len);
 	ret = take(&hold, mem.addr);
 	return ret ? ret : hold_same(&hold, NEW, "the page taken");
+}
+
+/*
+ * What is ours takes no detour over the slow path, although it is not writable:
+ * protected by userfaultfd, or shared with a child that is gone.
+ */
+int case_fast_own(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = {};
+	struct bc_mem mem, other;
+	__u64 before;
+	int ret, uffd;
+
+	ret = mem_get_arg(arg, &mem);
+	if (!ret && mem.child)
+		bc_reap(mem.child);
+	else if (!ret)
+		ret = mem_protect(&mem, &uffd);
+	if (!ret)
+		ret = mem_get(MEM_4K, &other);
+	if (ret)
+		return ret;
+	before = bc_pfn(mem.addr);
+	/* The page is in no batch then. */
+	mem_pageout(&other);
+	ret = take_fast_only(&hold, mem.addr);
+	if (ret == -ENOSYS)
+		return take(&hold, mem.addr);
+	if (ret)
+		return bc_why(BC_FAIL, "got %s, want the page taken", strerror(-ret));
+	if (bc_pfn(mem.addr) != before)
+		return bc_why(BC_FAIL, "got a copy, want the page");
+	return hold_same(&hold, OLD, "the page taken");
 }
 
 /* FOLL_FORCE takes what the process itself may not touch. It is ours as well. */

@@ -17,26 +17,10 @@
 
 static long ksm_get(const char *file)
 {
-	char path[64], text[32] = "";
+	char path[64];
 
 	snprintf(path, sizeof(path), KSM "%s", file);
-	if (bc_proc_read(path, text, sizeof(text) - 1, 0) < 0)
-		return -1;
-	return atol(text);
-}
-
-/* Let ksmd run without a pause. */
-static int ksm_start(void)
-{
-	bc_proc_write(KSM "sleep_millisecs", "0");
-	return bc_proc_write(KSM "run", "1");
-}
-
-/* What is merged remains so. */
-static void ksm_stop(void)
-{
-	bc_proc_write(KSM "run", "0");
-	bc_proc_write(KSM "sleep_millisecs", "20");
+	return bc_proc_get(path);
 }
 
 static bool merged(struct bc_mem *mem)
@@ -61,16 +45,16 @@ int ksm_merge(struct bc_mem *mem)
 	bool zero = !bc_load(mem->addr);
 	int ret;
 
-	if (zero && bc_proc_write(KSM "use_zero_pages", "1"))
+	if (zero && bc_knob(KSM "use_zero_pages", "1"))
 		return bc_why(BC_SKIP, "no use_zero_pages in KSM");
 	if (madvise(mem->addr, 2 * mem->len, MADV_MERGEABLE))
 		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
-	if (ksm_start())
+	if (bc_ksm_start())
 		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
 	ret = mem_wait(mem, zero ? merged_zero : merged, "a merge by ksmd");
-	ksm_stop();
+	bc_ksm_stop();
 	if (zero)
-		bc_proc_write(KSM "use_zero_pages", "0");
+		bc_knob(KSM "use_zero_pages", "0");
 	return ret;
 }
 
@@ -88,11 +72,11 @@ int act_ksm(struct bc_mem *mem)
 	    madvise(twin, mem->len, MADV_MERGEABLE))
 		return bc_why(BC_SKIP, "no KSM: %s", strerror(errno));
 	scans = ksm_get("full_scans");
-	if (ksm_start())
+	if (bc_ksm_start())
 		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
 	for (i = 0; i < 500 && ksm_get("full_scans") < scans + 3; i++)
 		usleep(10000);
-	ksm_stop();
+	bc_ksm_stop();
 	return i < 500 ? BC_OK : bc_why(BC_ERROR, "gave up waiting for ksmd");
 }
 
@@ -140,7 +124,8 @@ static int unmerge(struct bc_mem *mem)
 	if (madvise(mem->addr, 2 * mem->len, MADV_UNMERGEABLE))
 		return bc_why(BC_FAIL, "got %s, want it unmerged",
 			      strerror(errno));
-	if (bc_kpageflags(mem->addr) & BC_KPF_KSM)
+	if (bc_is_ksm(mem->addr) ||
+	    bc_pfn(mem->addr) == bc_pfn(mem->addr + mem->len))
 		return bc_why(BC_FAIL, "got a KSM page, want it unmerged");
 	return BC_OK;
 }

@@ -16,6 +16,7 @@
 /* What a thread does while the page is locked, and afterwards */
 struct waiter {
 	void *(*fn)(void *waiter);
+	bool waits;		/* for the lock */
 	struct bc_hold *hold;
 	char *page;
 	pthread_t thread;
@@ -41,13 +42,37 @@ static void *wait_take(void *arg)
 	return NULL;
 }
 
-/* Have it done by a thread, which must not come back before @lock is unlocked. */
+/*
+ * Whether a page is ours alone is counted under its lock, until PageAnonExclusive
+ * says it (6c287605fd56, v5.19). A page that is exclusive is then stored to, and
+ * another one copied, whoever has the lock.
+ */
+static bool owner_is_counted(void)
+{
+	return bc_kernel_before(5, 19);
+}
+
+static bool lock_is_waited_for(const struct bc_arg *arg, bool shared)
+{
+	/* do_huge_pmd_wp_page() looks for other references first, under the lock. */
+	return owner_is_counted() || (shared && arg->kind == MEM_THP);
+}
+
+/*
+ * Have it done by a thread, which comes back when @lock is unlocked and not before,
+ * or else at once.
+ */
 static int done_unlocked(struct waiter *w, struct bc_hold *lock, const char *what)
 {
 	int ret;
 
 	if (pthread_create(&w->thread, NULL, w->fn, w))
 		return bc_why(BC_ERROR, "no thread");
+	if (!w->waits) {
+		bc_waiting("%s, although the page is locked", what);
+		pthread_join(w->thread, NULL);
+		return hold_lock(lock, false);
+	}
 	usleep(WHILE_US);
 	if (__atomic_load_n(&w->done, __ATOMIC_SEQ_CST))
 		return bc_why(BC_FAIL, "got %s while the page was locked, want it to wait",
@@ -58,12 +83,18 @@ static int done_unlocked(struct waiter *w, struct bc_hold *lock, const char *wha
 	return ret;
 }
 
-/* A store to a pinned page of ours waits for the lock: a copy would lose the pin. */
-int case_locked_pin(const void *p)
+/*
+ * A store to a pinned page of ours goes to that page: a copy would lose the pin. If
+ * it takes the lock to know that the page is ours, it waits for the lock.
+ */
+static int case_locked_pin(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct waiter w = { .fn = wait_store, .hold = &hold };
+	struct waiter w = {
+		.fn = wait_store, .hold = &hold,
+		.waits = lock_is_waited_for(arg, false),
+	};
 	struct bc_mem mem;
 	int ret;
 
@@ -82,15 +113,18 @@ int case_locked_pin(const void *p)
 }
 
 /*
- * Whether a shared page is ours cannot be told without the lock. GUP waits for it,
- * FOLL_NOWAIT comes back without a page.
+ * What is given is a copy. If it takes the lock to know that the page is shared, GUP
+ * waits for it, and FOLL_NOWAIT comes back without a page.
  */
-int case_locked_shared(const void *p)
+static int case_locked_shared(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold lock = { .by = &bc_holders[BC_GET] };
 	struct bc_hold hold = { .by = arg->by };
-	struct waiter w = { .fn = wait_take, .hold = &hold };
+	struct waiter w = {
+		.fn = wait_take, .hold = &hold,
+		.waits = lock_is_waited_for(arg, true),
+	};
 	struct bc_mem mem;
 	__u64 before;
 	int ret;
@@ -108,7 +142,7 @@ int case_locked_shared(const void *p)
 		return ret;
 	before = bc_pfn(w.page);
 
-	if (arg->by == &bc_holders[BC_NOWAIT]) {
+	if (arg->by == &bc_holders[BC_NOWAIT] && owner_is_counted()) {
 		ret = hold_take(&hold, w.page);
 		if (!ret)
 			return bc_why(BC_FAIL, "got a page while it was locked, want none");
@@ -131,3 +165,11 @@ int case_locked_shared(const void *p)
 	bc_reap(mem.child);
 	return ret;
 }
+
+static const struct promise promises[] = {
+	PROMISE("pin, page locked", case_locked_pin, SINGLE | HUGE_PAGE, READ_PINS),
+	PROMISE("own, page locked", case_locked_shared, SINGLE | HUGE_PAGE,
+		BY(GET) | BY(PIN) | BY(PIN_LONG_FAST) | BY(NOWAIT)),
+};
+
+PROMISES(promises)

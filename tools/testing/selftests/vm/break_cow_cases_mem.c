@@ -107,9 +107,37 @@ int mem_wait(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
 	return bc_why(BC_ERROR, "gave up waiting for %s", what);
 }
 
+/**
+ * mem_pageout() - have memory reclaimed, on each CPU
+ * @mem: the memory
+ *
+ * A page in the batch of a CPU, on the way to an LRU list, is not reclaimed, and has
+ * one reference more. madvise() empties that of its own CPU alone.
+ *
+ * Return: 0, or what madvise() returned last, with errno set.
+ */
+int mem_pageout(const struct bc_mem *mem)
+{
+	cpu_set_t all, one;
+	int cpu, ret = 0;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		CPU_ZERO(&all);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		ret = madvise(mem->addr, mem->len, MADV_PAGEOUT);
+	}
+	sched_setaffinity(0, sizeof(all), &all);
+	return ret;
+}
+
 static bool swapped_out(struct bc_mem *mem)
 {
-	madvise(mem->addr, mem->len, MADV_PAGEOUT);
+	mem_pageout(mem);
 	return bc_pagemap(mem->addr) & BC_PM_SWAP;
 }
 
@@ -149,22 +177,11 @@ static int get_swap(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/*
- * Nobody has it but us: in swap, or back again and neither dirty nor writable.
- *
- * What was just swapped in waits in a batch of this CPU for its place on the LRU,
- * and MADV_PAGEOUT empties no other CPU's: stay here, or it would do nothing.
- */
+/* Nobody has it but us: in swap, or back again and neither dirty nor writable. */
 static int get_swapped(struct bc_mem *mem, bool in)
 {
-	cpu_set_t cpus;
-	int ret;
+	int ret = mem_swap_out(mem);
 
-	CPU_ZERO(&cpus);
-	CPU_SET(sched_getcpu(), &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		return bc_why(BC_ERROR, "sched_setaffinity: %s", strerror(errno));
-	ret = mem_swap_out(mem);
 	if (!ret && in && bc_load(mem->addr) != OLD)
 		return bc_why(BC_ERROR, "swap lost the page");
 	return ret;
@@ -211,21 +228,23 @@ static int get_file(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/* Addresses for two huge pages, with nothing there yet that could be of use. */
-static char *thp_addr(void)
+/**
+ * mem_thp_addr() - addresses for two huge pages
+ *
+ * Return: the first one, aligned, with nothing there yet that could be of use, or NULL.
+ */
+char *mem_thp_addr(void)
 {
 	char *p = mmap(NULL, 3 * BC_THP_SIZE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED)
-		return NULL;
-	return (char *)(((uintptr_t)p + BC_THP_SIZE - 1) & ~(BC_THP_SIZE - 1));
+	return p == MAP_FAILED ? NULL : bc_thp_round_up(p);
 }
 
 /* Huge, aligned, and not touched. */
 static void *thp_untouched(void)
 {
-	char *p = thp_addr();
+	char *p = mem_thp_addr();
 
 	return p && !madvise(p, BC_THP_SIZE, MADV_HUGEPAGE) ? p : NULL;
 }
@@ -239,14 +258,14 @@ static int get_file_huge(struct bc_mem *mem, bool hugetlb)
 	const char *what = hugetlb ? "2 MiB huge page (nr_hugepages)" :
 				     "huge pages in tmpfs (shmem_enabled)";
 	int fd, prot = PROT_READ | PROT_WRITE;
-	char *p = thp_addr();
+	char *p = mem_thp_addr();
 
 	mem->len = BC_THP_SIZE;
 	if (!p)
 		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
 	if (!hugetlb)
-		bc_proc_write("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
-			      "advise");
+		bc_knob("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+			"advise");
 	fd = memfd_create("break_cow", hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0);
 	if (fd < 0 || ftruncate(fd, mem->len) ||
 	    mmap(p, mem->len, prot, MAP_SHARED | MAP_FIXED, fd, 0) != p)
@@ -300,7 +319,7 @@ static int get_thp_part(enum bc_kind kind, struct bc_mem *mem)
 		munmap(rest + page, half - page);
 		break;
 	case MEM_THP_MOVED:
-		to = thp_addr();
+		to = mem_thp_addr();
 		if (!to || mremap(rest, half, half, MREMAP_MAYMOVE |
 				  MREMAP_FIXED, to) != to)
 			return bc_why(BC_ERROR, "mremap: %s", strerror(errno));
@@ -336,7 +355,7 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 	case MEM_DAX:
 		return mem_get_dax(mem, NULL, false);
 	case MEM_DAX_HUGE:
-		return mem_get_dax(mem, thp_addr(), true);
+		return mem_get_dax(mem, mem_thp_addr(), true);
 	case MEM_THP:
 	case MEM_THP_PTE:
 	case MEM_THP_ONE:
@@ -403,7 +422,26 @@ int mem_share(struct bc_mem *mem, int close_fd)
 }
 
 /**
- * mem_protect() - write-protect all of it, so that no entry is writable
+ * mem_protect_with() - write-protect all of it, so that no entry is writable
+ * @mem: the memory
+ * @uffd: receives the userfaultfd that can end it
+ * @features: what it is to be told besides, UFFD_FEATURE_EVENT_FORK and the like
+ *
+ * Return: BC_OK; else BC_SKIP or BC_ERROR, with the reason recorded.
+ */
+int mem_protect_with(struct bc_mem *mem, int *uffd, __u64 features)
+{
+	*uffd = bc_uffd_open(features);
+	if (*uffd < 0)
+		return BC_SKIP;
+	if (bc_uffd_register(*uffd, mem->addr, mem->len, UFFDIO_REGISTER_MODE_WP) ||
+	    bc_uffd_wp(*uffd, mem->addr, mem->len, true))
+		return BC_ERROR;
+	return BC_OK;
+}
+
+/**
+ * mem_protect() - the same, with nothing besides
  * @mem: the memory
  * @uffd: receives the userfaultfd that can end it
  *
@@ -411,13 +449,7 @@ int mem_share(struct bc_mem *mem, int close_fd)
  */
 int mem_protect(struct bc_mem *mem, int *uffd)
 {
-	*uffd = bc_uffd_open(0);
-	if (*uffd < 0)
-		return BC_SKIP;
-	if (bc_uffd_register(*uffd, mem->addr, mem->len, UFFDIO_REGISTER_MODE_WP) ||
-	    bc_uffd_wp(*uffd, mem->addr, mem->len, true))
-		return BC_ERROR;
-	return BC_OK;
+	return mem_protect_with(mem, uffd, 0);
 }
 
 /**

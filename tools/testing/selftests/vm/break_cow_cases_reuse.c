@@ -65,6 +65,41 @@ int case_older(const void *p)
 	return hold_same(&hold, OLD, "what was taken before fork");
 }
 
+/*
+ * fork() gives the child what we have. Two children at a time, so that their page
+ * tables are made of what others have left.
+ */
+int case_fork(const void *p)
+{
+	enum { ROUNDS = 100, CHILDREN = 2 };
+	const struct bc_arg *arg = p;
+	unsigned int i, n, lost = 0;
+	pid_t child[CHILDREN];
+	struct bc_mem mem;
+	int ret, status;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	bc_waiting("children to look at their memory");
+	for (i = 0; i < ROUNDS; i++) {
+		for (n = 0; n < CHILDREN; n++) {
+			child[n] = fork();
+			if (child[n] < 0)
+				return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+			if (!child[n])
+				_exit(bc_load(mem.addr) != OLD);
+		}
+		for (n = 0; n < CHILDREN; n++)
+			if (waitpid(child[n], &status, 0) != child[n] || status)
+				lost++;
+	}
+	if (lost)
+		return bc_why(BC_FAIL, "got our data in all but %u of %u children, want it in all",
+			      lost, ROUNDS * CHILDREN);
+	return BC_OK;
+}
+
 /* All that follows leaves pinned memory of ours not writable, or tries to. */
 
 int act_mprotect(struct bc_mem *mem)
@@ -108,7 +143,7 @@ int act_pageout_fork(struct bc_mem *mem)
 	unsigned int i;
 
 	for (i = 0; i < 3; i++)
-		if (madvise(mem->addr, mem->len, MADV_PAGEOUT))
+		if (mem_pageout(mem))
 			return bc_why(BC_SKIP, "no MADV_PAGEOUT: %s",
 				      strerror(errno));
 	return act_fork(mem);
@@ -148,8 +183,11 @@ int case_pin(const void *p)
 	return ret;
 }
 
-/* All is given back at exit. */
-static void empty_pool(enum bc_kind kind)
+/**
+ * mem_use_up() - take all memory of a kind that there is, until the case ends
+ * @kind: one of which there is little: hugetlb
+ */
+void mem_use_up(enum bc_kind kind)
 {
 	struct bc_mem more;
 
@@ -172,7 +210,7 @@ int case_no_memory(const void *p)
 	ret = mem_get_arg(arg, &mem);
 	if (ret)
 		return ret;
-	empty_pool(arg->kind);
+	mem_use_up(arg->kind);
 
 	pfn = pfn_of(mem.child, mem.addr);
 	ret = hold_take(&hold, mem.addr);
@@ -201,7 +239,7 @@ int case_no_memory_fork(const void *p)
 		ret = take(&hold, mem.addr);
 	if (ret)
 		return ret;
-	empty_pool(arg->kind);
+	mem_use_up(arg->kind);
 
 	mem.child = bc_fork_idle(-1);
 	if (!pin) {

@@ -19,7 +19,7 @@
 #define PAGES	64	/* of the file */
 
 struct own_swap {
-	char path[64];
+	char path[4096];
 	int fd;
 };
 
@@ -49,32 +49,45 @@ static int format(int fd)
 	return ret;
 }
 
-/* Make our file the first that anything is swapped out to. */
+static void remove_file(struct own_swap *swap)
+{
+	unlink(swap->path);
+	close(swap->fd);
+}
+
+/*
+ * Make our file the first that anything is swapped out to. It has a name as long as
+ * it is in use: newer kernels take no unlinked file, and unlink none in use.
+ */
 static int swap_to_file(struct own_swap *swap)
 {
 	int ret;
 
-	swap->fd = bc_tmpfile(0);
+	swap->fd = bc_named_file(0, swap->path, sizeof(swap->path));
 	if (swap->fd < 0)
 		return BC_SKIP;
 	ret = format(swap->fd);
-	if (ret)
+	if (ret) {
+		remove_file(swap);
 		return bc_why(BC_ERROR, "swap file: %s", strerror(-ret));
-	snprintf(swap->path, sizeof(swap->path), "/proc/self/fd/%d", swap->fd);
+	}
 	/*
 	 * Each CPU has slots at hand of what was the first until now, and gives
 	 * them back at any swapoff.
 	 */
 	if (swapon(swap->path, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK) ||
 	    swapoff(swap->path) ||
-	    swapon(swap->path, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK))
-		return bc_why(BC_SKIP, "no swap to a file in TMPDIR: %s",
-			      strerror(errno));
+	    swapon(swap->path, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK)) {
+		ret = errno;
+		remove_file(swap);
+		return bc_why(BC_SKIP, "no swap to %s: %s",
+			      swap->path, strerror(ret));
+	}
 	return BC_OK;
 }
 
 /* Swap a page out to a file of ours, and in again by swapoff. */
-static int out_and_in(struct bc_mem *mem)
+static int act_swapoff(struct bc_mem *mem)
 {
 	struct own_swap swap;
 	int ret;
@@ -86,29 +99,15 @@ static int out_and_in(struct bc_mem *mem)
 	bc_waiting("swapoff");
 	if (swapoff(swap.path))
 		return bc_why(BC_ERROR, "swapoff: %s", strerror(errno));
+	remove_file(&swap);
 	if (!ret && !(bc_pagemap(mem->addr) & BC_PM_PRESENT))
 		return bc_why(BC_SKIP, "went to other swap than ours");
 	return ret;
 }
 
-/* What is write-protected is so after swapoff. */
-int case_swapoff_uffd_wp(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_mem mem;
-	int ret;
+static const struct promise promises[] = {
+	KEEPS_WP("swapoff", act_swapoff, SINGLE),
+	KEEPS_SOFT_DIRTY("swapoff", act_swapoff, SINGLE),
+};
 
-	ret = mem_get(arg->kind, &mem);
-	return ret ? ret : mem_keeps_wp(&mem, out_and_in);
-}
-
-/* What is soft-dirty is so after swapoff. */
-int case_swapoff_soft_dirty(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_mem mem;
-	int ret;
-
-	ret = mem_get(arg->kind, &mem);
-	return ret ? ret : mem_keeps_soft_dirty(&mem, out_and_in);
-}
+PROMISES(promises)

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -61,14 +60,6 @@ static struct {
 	unsigned long failed, merged, swapped;
 } totals;
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 static unsigned long ops_done(void)
 {
 	unsigned long sum = 0;
@@ -97,14 +88,14 @@ static void name_waited(struct slot *slot, const char *cmd)
 static void await(struct slot *slot, unsigned int *ack, unsigned int seq,
 		  const char *cmd)
 {
-	double start = now();
+	double start = bc_now();
 	unsigned int old;
 
 	while ((old = __atomic_load_n(ack, __ATOMIC_SEQ_CST)) != seq) {
 		wait_change(ack, old, 200);
 		if (world->stop)
 			return;
-		if (now() - start > TELL_AFTER)
+		if (bc_now() - start > TELL_AFTER)
 			name_waited(slot, cmd);
 	}
 }
@@ -264,12 +255,12 @@ static void knobs(bool on)
 {
 	const bool noisy = world->opt.noisy;
 
-	bc_proc_write(KSM "sleep_millisecs", on ? "2" : "20");
-	bc_proc_write(KSM "pages_to_scan", on ? "300" : "100");
-	bc_proc_write(KSM "run", on ? "1" : "0");
-	bc_proc_write(KHUGEPAGED "pages_to_scan", on && noisy ? "65536" : "4096");
-	bc_proc_write(KHUGEPAGED "scan_sleep_millisecs",
-		      !on ? "10000" : noisy ? "20" : "100000000");
+	bc_knob(KSM "sleep_millisecs", on ? "2" : "20");
+	bc_knob(KSM "pages_to_scan", on ? "300" : "100");
+	bc_knob(KSM "run", on ? "1" : "0");
+	bc_knob(KHUGEPAGED "pages_to_scan", on && noisy ? "65536" : "4096");
+	bc_knob(KHUGEPAGED "scan_sleep_millisecs",
+		!on ? "10000" : noisy ? "20" : "100000000");
 }
 
 static void add_totals(void)
@@ -357,14 +348,14 @@ static void *shared_alloc(size_t len)
 static void run(const struct options *opt)
 {
 	char name[80];
-	double start = now();
+	double start = bc_now();
 
 	snprintf(name, sizeof(name), "%s%s, seed %lu",
 		 opt->noisy ? "noisy" : "quiet", opt->faults ? ", faults" : "",
 		 opt->seed);
 	world->opt = *opt;
 	bc_case(name, stress, NULL, DEADLINE);
-	bc_diag("%lu operations in %.0f s", ops_done(), now() - start);
+	bc_diag("%lu operations in %.0f s", ops_done(), bc_now() - start);
 	if (bc_last() == BC_FAIL)
 		bc_diag("replay: break_cow_stress --seed %lu --ops %lu --procs %u%s%s",
 			opt->seed, opt->ops, opt->procs,
@@ -536,6 +527,8 @@ int main(int argc, char **argv)
 	if (opt.seed)
 		last = opt.seed;
 	bc_plan((last - seed + 1) * (to - from + 1));
+	if (!bc_tells_ksm())
+		bc_diag("KSM pages are not told apart: see bc_tells_ksm()");
 	for (; seed <= last; seed++) {
 		for (noisy = from; noisy <= to; noisy++) {
 			opt.seed = seed;

@@ -239,8 +239,7 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 	} else {
 		gup_end(l, p, &look, false);
 	}
-	if (p->region == R_KSM && op != OP_AIO && p->anon &&
-	    (bc_kpageflags(p->addr) & BC_KPF_KSM))
+	if (p->region == R_KSM && op != OP_AIO && p->anon && bc_is_ksm(p->addr))
 		violate(l, p, "a KSM page was handed out");
 
 	h->page = p;

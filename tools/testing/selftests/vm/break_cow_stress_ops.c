@@ -356,7 +356,7 @@ static void op_ksm_wait(struct lane *l, struct page *p)
 		page_store(l, p, true, 1 + rnd(&l->rnd, 3));
 	for (i = 0; i < 20 && ksm_scans() < scans + 2; i++)
 		usleep(2000);
-	if (bc_kpageflags(p->addr) & BC_KPF_KSM)
+	if (bc_is_ksm(p->addr))
 		__atomic_fetch_add(&world->merged, 1, __ATOMIC_RELAXED);
 	page_check(l, p);
 }
@@ -368,7 +368,7 @@ static void op_ksm_wait(struct lane *l, struct page *p)
  */
 static void op_merge(struct lane *l, struct page *p, bool on)
 {
-	bool merged = p->mergeable && (bc_kpageflags(p->addr) & BC_KPF_KSM);
+	bool merged = p->mergeable && bc_is_ksm(p->addr);
 
 	if (on && !p->ro)
 		page_store(l, p, true, 1 + rnd(&l->rnd, 3));
@@ -378,8 +378,7 @@ static void op_merge(struct lane *l, struct page *p, bool on)
 		return;
 	}
 	p->mergeable = on;
-	if (!on && merged && !world->opt.noisy &&
-	    (bc_kpageflags(p->addr) & BC_KPF_KSM))
+	if (!on && merged && !world->opt.noisy && bc_is_ksm(p->addr))
 		violate(l, p, "still a KSM page after MADV_UNMERGEABLE");
 }
 

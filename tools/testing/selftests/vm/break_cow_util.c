@@ -23,12 +23,20 @@
 
 #include "break_cow_util.h"
 
+/* A knob of the machine that the case has turned, and what it was */
+struct bc_knob {
+	char path[96];
+	char was[160];
+};
+
 /* Written by the case's process, read by its parent */
 struct bc_shared {
 	int ret;
 	char why[256];
 	char waiting[160];
 	unsigned long beats;
+	unsigned int nr_knobs;
+	struct bc_knob knob[16];
 };
 
 static struct bc_shared *shared;
@@ -151,6 +159,88 @@ void bc_limit(unsigned int seconds)
 	limit_all = seconds;
 }
 
+/**
+ * bc_knob() - turn a knob of the machine, until the case ends
+ * @path: a file of procfs or sysfs
+ * @text: what to write
+ *
+ * However the case ends, its parent makes the knob again what it was.
+ *
+ * Return: 0 or -errno.
+ */
+int bc_knob(const char *path, const char *text)
+{
+	struct bc_shared *s = bc_shared();
+	struct bc_knob *knob;
+	char was[160], *from = was, *end;
+	unsigned int i;
+	int n;
+
+	for (i = 0; i < s->nr_knobs; i++)
+		if (!strcmp(s->knob[i].path, path))
+			return bc_proc_write(path, text);
+	if (i == ARRAY_SIZE(s->knob))
+		return -ENOSPC;
+	n = bc_proc_read(path, was, sizeof(was) - 1, 0);
+	if (n < 0)
+		return n;
+	was[n] = 0;
+	/* "always [never]" is never. Not "|/bin/[", which is a core_pattern. */
+	end = strchr(was, ']');
+	if (end && strchr(was, '[')) {
+		from = strchr(was, '[') + 1;
+		*end = 0;
+	}
+	knob = &s->knob[i];
+	snprintf(knob->path, sizeof(knob->path), "%s", path);
+	snprintf(knob->was, sizeof(knob->was), "%s", from);
+	s->nr_knobs++;
+	return bc_proc_write(path, text);
+}
+
+/**
+ * bc_knob_set() - turn a knob of the machine to a number, until the case ends
+ * @path: a file of procfs or sysfs
+ * @value: the number
+ *
+ * Return: 0 or -errno.
+ */
+int bc_knob_set(const char *path, long value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld", value);
+	return bc_knob(path, text);
+}
+
+/* In a signal handler, too */
+static void bc_knobs_back(void)
+{
+	while (shared->nr_knobs) {
+		shared->nr_knobs--;
+		bc_proc_write(shared->knob[shared->nr_knobs].path,
+			      shared->knob[shared->nr_knobs].was);
+	}
+}
+
+static void bc_on_signal(int sig)
+{
+	bc_knobs_back();
+	signal(sig, SIG_DFL);
+	raise(sig);
+}
+
+static const int bc_signals[] = { SIGHUP, SIGINT, SIGTERM };
+
+static void bc_handle(void (*handler)(int sig))
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(bc_signals); i++)
+		if (signal(bc_signals[i], handler) == SIG_IGN)
+			signal(bc_signals[i], SIG_IGN);
+}
+
 static void bc_init(void)
 {
 	const char *env = getenv("BREAK_COW_DEADLINE");
@@ -162,6 +252,7 @@ static void bc_init(void)
 	/* Grandchildren of a killed case come to us, not to init. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	bc_shared();
+	bc_handle(bc_on_signal);
 }
 
 /**
@@ -185,11 +276,17 @@ void bc_skip_all(const char *why)
 	exit(4);
 }
 
-static double bc_now(void)
+/**
+ * bc_clock() - what a clock shows
+ * @id: CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID ...
+ *
+ * Return: seconds.
+ */
+double bc_clock(clockid_t id)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(id, &ts);
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
@@ -370,6 +467,7 @@ void bc_case(const char *name, bc_fn fn, const void *arg, unsigned int seconds)
 	}
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bc_handle(SIG_DFL);
 		setpgid(0, 0);
 		ret = fn(arg);
 		fflush(stdout);
@@ -382,12 +480,14 @@ void bc_case(const char *name, bc_fn fn, const void *arg, unsigned int seconds)
 		if (!bc_wait(pid, &status, 5))
 			bc_diag("process %d does not end after SIGKILL", pid);
 		bc_end_group(pid);
+		bc_knobs_back();
 		bc_why(BC_FAIL, "%.0f s, %s", bc_now() - start,
 		       shared->waiting[0] ? shared->waiting : "the case to end");
 		bc_result(name, BC_FAIL, "HUNG");
 		return;
 	}
 	bc_end_group(pid);
+	bc_knobs_back();
 	if (WIFSIGNALED(status)) {
 		bc_why(BC_FAIL, "signal %d", WTERMSIG(status));
 		bc_result(name, BC_FAIL, "CRASH");
@@ -446,4 +546,41 @@ void bc_reap(pid_t pid)
 {
 	if (pid > 0 && !kill(pid, SIGKILL))
 		waitpid(pid, NULL, 0);
+}
+
+/**
+ * bc_one_cpu() - stay on this CPU
+ *
+ * A page in the batch of a CPU, on the way to an LRU list, has one reference more, and
+ * the kernel empties only the batch of the CPU it runs on.
+ */
+void bc_one_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+/**
+ * bc_ksm_start() - let ksmd run without a pause
+ *
+ * Return: 0 or -errno.
+ */
+int bc_ksm_start(void)
+{
+	bc_knob(KSM "sleep_millisecs", "0");
+	return bc_knob(KSM "run", "1");
+}
+
+/**
+ * bc_ksm_stop() - have ksmd stop; what is merged remains so
+ */
+void bc_ksm_stop(void)
+{
+	bc_knob(KSM "run", "0");
+	bc_knob(KSM "sleep_millisecs", "20");
 }

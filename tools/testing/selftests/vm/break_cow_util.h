@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/types.h>
 #include <linux/types.h>
@@ -102,9 +103,26 @@ void bc_skip_all(const char *why);
 void bc_case(const char *name, bc_fn fn, const void *arg, unsigned int seconds);
 int bc_exit(void);
 
+/* Knobs of the machine, which a case turns for as long as it runs */
+int bc_knob(const char *path, const char *text);
+int bc_knob_set(const char *path, long value);
+
 /* A child that shares the memory and does nothing, and its end */
 pid_t bc_fork_idle(int close_fd);
 void bc_reap(pid_t pid);
+void bc_one_cpu(void);
+
+/* Time, in seconds */
+double bc_clock(clockid_t id);
+
+static inline double bc_now(void)
+{
+	return bc_clock(CLOCK_MONOTONIC);
+}
+
+/* ksmd */
+int bc_ksm_start(void);
+void bc_ksm_stop(void);
 
 /* userfaultfd */
 int bc_uffd_open(__u64 features);
@@ -118,6 +136,13 @@ int bc_uffd_event(int uffd, struct uffd_msg *msg, int ms);
 size_t bc_page_size(void);
 void *bc_alloc(size_t len);
 void *bc_thp_alloc(size_t n);
+
+/* The first address from here on where a huge page can be */
+static inline char *bc_thp_round_up(const void *addr)
+{
+	return (char *)(((uintptr_t)addr + BC_THP_SIZE - 1) & ~(BC_THP_SIZE - 1));
+}
+
 bool bc_is_thp(const void *addr, size_t len);
 long bc_smaps_kb(const void *addr, const char *field);
 void bc_fill(void *mem, size_t len, unsigned int seed);
@@ -126,10 +151,13 @@ ssize_t bc_differs(const void *mem, size_t len, unsigned int seed);
 /* /proc */
 int bc_proc_read(const char *path, void *buf, size_t len, off_t off);
 int bc_proc_write(const char *path, const char *text);
+long bc_proc_get(const char *path);
 __u64 bc_pagemap(const void *addr);
 __u64 bc_pfn(const void *addr);
 __u64 bc_kpageflags(const void *addr);
 bool bc_sees_uffd_wp(void);
+bool bc_tells_ksm(void);
+bool bc_is_ksm(const void *addr);
 bool bc_kernel_before(unsigned int major, unsigned int minor);
 
 /**
@@ -149,6 +177,7 @@ struct bc_way {
 extern const struct bc_way bc_ways[];
 extern const unsigned int bc_nr_ways;
 const struct bc_way *bc_way(const char *name);
+int bc_named_file(int oflags, char *path, size_t len);
 int bc_tmpfile(int oflags);
 int bc_splice_page(int to, const void *addr);
 int bc_pin(void *addr, size_t len);

@@ -258,7 +258,7 @@ void *bc_thp_alloc(size_t n)
 		bc_why(BC_ERROR, "mmap of %zu bytes: %s", len, strerror(errno));
 		return NULL;
 	}
-	mem = (char *)(((uintptr_t)map + BC_THP_SIZE - 1) & ~(BC_THP_SIZE - 1));
+	mem = bc_thp_round_up(map);
 	if (mem != map)
 		munmap(map, mem - map);
 	if (map + BC_THP_SIZE != mem)
@@ -402,7 +402,7 @@ int bc_proc_read(const char *path, void *buf, size_t len, off_t off)
 }
 
 /**
- * bc_proc_write() - write a knob
+ * bc_proc_write() - write to a file of procfs or sysfs
  * @path: the file
  * @text: what to write
  *
@@ -418,6 +418,21 @@ int bc_proc_write(const char *path, const char *text)
 		ret = -errno;
 	close(fd);
 	return ret;
+}
+
+/**
+ * bc_proc_get() - a number that a file of procfs or sysfs holds
+ * @path: the file
+ *
+ * Return: the number, or -1 if it cannot be read.
+ */
+long bc_proc_get(const char *path)
+{
+	char text[32] = "";
+
+	if (bc_proc_read(path, text, sizeof(text) - 1, 0) < 0)
+		return -1;
+	return atol(text);
 }
 
 /**
@@ -465,12 +480,47 @@ __u64 bc_kpageflags(const void *addr)
 }
 
 /**
+ * bc_tells_ksm() - does this kernel tell which pages are KSM's?
+ *
+ * From v6.10 on /proc/kpageflags says it of all anonymous memory (dee3d0bef2b0),
+ * until "fs/proc: fix KPF_KSM reported for all anonymous pages" of 2026.
+ *
+ * Return: true, or false if it cannot be known.
+ */
+bool bc_tells_ksm(void)
+{
+	static int tells = -1;
+	char *page;
+
+	if (tells < 0) {
+		page = bc_alloc(bc_page_size());
+		if (!page)
+			return false;
+		bc_store(page, 1);
+		tells = !(bc_kpageflags(page) & BC_KPF_KSM);
+		munmap(page, bc_page_size());
+	}
+	return tells;
+}
+
+/**
+ * bc_is_ksm() - is the page that is mapped one of KSM's?
+ * @addr: an address
+ *
+ * Return: true if it is; false also if that cannot be known.
+ */
+bool bc_is_ksm(const void *addr)
+{
+	return bc_tells_ksm() && (bc_kpageflags(addr) & BC_KPF_KSM);
+}
+
+/**
  * bc_kernel_before() - is this kernel older than a version
  * @major: 5
  * @minor: 9
  *
  * For what cannot be probed: a known limit of older kernels, that is meant to
- * stay there. See "Known limits" in Documentation/vm/break_cow.rst.
+ * stay there.
  *
  * Return: true if it is.
  */

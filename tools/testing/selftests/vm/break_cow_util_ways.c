@@ -383,8 +383,10 @@ const struct bc_way *bc_way(const char *name)
 }
 
 /**
- * bc_tmpfile() - an unlinked file
+ * bc_named_file() - a file of our own
  * @oflags: O_DIRECT or 0
+ * @path: receives its name, for unlink()
+ * @len: the room there
  *
  * It lies in the folder that the environment variable BREAK_COW_DIR names;
  * else in the first of ., $TMPDIR, /var/tmp, /tmp that can do it.
@@ -392,24 +394,21 @@ const struct bc_way *bc_way(const char *name)
  * Return: the descriptor, open for reading and writing, or -1 with the reason
  * recorded.
  */
-int bc_tmpfile(int oflags)
+int bc_named_file(int oflags, char *path, size_t len)
 {
 	const char * const dirs[] = {
 		getenv("BREAK_COW_DIR"), ".", getenv("TMPDIR"), "/var/tmp", "/tmp",
 	};
-	char path[4096];
 	unsigned int i;
 	int fd, err = ENOENT;
 
 	for (i = 0; i < ARRAY_SIZE(dirs); i++) {
 		if (!dirs[i])
 			continue;
-		snprintf(path, sizeof(path), "%s/break_cow.XXXXXX", dirs[i]);
+		snprintf(path, len, "%s/break_cow.XXXXXX", dirs[i]);
 		fd = mkostemp(path, O_CLOEXEC | oflags);
-		if (fd >= 0) {
-			unlink(path);
+		if (fd >= 0)
 			return fd;
-		}
 		err = errno;
 		/* The file may be there although O_DIRECT was refused. */
 		if (err == EINVAL)
@@ -420,6 +419,22 @@ int bc_tmpfile(int oflags)
 	bc_why(BC_SKIP, "no file%s: %s (set BREAK_COW_DIR)",
 	       oflags & O_DIRECT ? " with O_DIRECT" : "", strerror(err));
 	return -1;
+}
+
+/**
+ * bc_tmpfile() - an unlinked file
+ * @oflags: O_DIRECT or 0
+ *
+ * Return: as bc_named_file().
+ */
+int bc_tmpfile(int oflags)
+{
+	char path[4096];
+	int fd = bc_named_file(oflags, path, sizeof(path));
+
+	if (fd >= 0)
+		unlink(path);
+	return fd;
 }
 
 /**

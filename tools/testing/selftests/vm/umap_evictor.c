@@ -19,8 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "umap_evictor.h"
@@ -38,14 +38,6 @@ struct run {
 	bool progress;
 };
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 static unsigned long lost_writes(struct ev_stats *st)
 {
 	return ev_read(st->lost) + ev_read(st->untrapped) + ev_read(st->torn);
@@ -58,7 +50,7 @@ static void report(struct ev_pager *p, double start, bool last)
 		    (p->cfg.page / MB);
 
 	bc_diag("%s%.1f s: %lu pages filled, %lu evicted, %lu write faults, %.1f MB, %lu lost writes",
-		last ? "total " : "", now() - start, ev_read(st->filled),
+		last ? "total " : "", bc_now() - start, ev_read(st->filled),
 		ev_read(st->evicted), ev_read(st->wp_faults), mb,
 		lost_writes(st));
 }
@@ -77,6 +69,31 @@ static void *progress_thread(void *arg)
 		report(pr->p, pr->start, false);
 	}
 	return NULL;
+}
+
+/*
+ * For who compares many runs. Fields are separated by tabs, the first ones say what
+ * is run. At the end: pages that left a second, and nanoseconds of CPU time for each,
+ * which are instructions where QEMU's -icount makes them so.
+ */
+static void report_bench(const struct run *run, struct ev_pager *p)
+{
+	const struct ev_config *cfg = &run->cfg;
+	char what[160];
+	int n;
+
+	n = snprintf(what, sizeof(what),
+		     "bench\tevictor, %zuM, pool 1/%zu, %u evictors",
+		     run->size_bytes >> 20, cfg->pages / cfg->pool,
+		     cfg->evictors);
+	snprintf(what + n, sizeof(what) - n, "\t%s\t%zuK%s", cfg->way->name,
+		 cfg->page >> 10, cfg->thp ? " THP" : "");
+	if (!p) {
+		bc_diag("%s\tbegun", what);
+		return;
+	}
+	bc_diag("%s\trate\t%.1f", what, p->stats.evicted / p->stats.seconds);
+	bc_diag("%s\tcost\t%.0f", what, p->stats.cpu * 1e9 / p->stats.evicted);
 }
 
 /* Is this way there at all? Else the evictor would fail for a dull reason. */
@@ -141,6 +158,27 @@ static int copy_input(const char *input, int to, size_t *bytes)
 	return n ? bc_why(BC_ERROR, "%s: %s", input, strerror(errno)) : BC_OK;
 }
 
+/* Have the file system find room before the work, not in it */
+static int fill_store(const struct ev_config *cfg)
+{
+	size_t len = cfg->pages * cfg->page, at, n;
+	char *zero = bc_alloc(BC_THP_SIZE);
+
+	if (!zero)
+		return BC_ERROR;
+	memset(zero, 0, BC_THP_SIZE);
+	for (at = 0; at < len; at += n) {
+		n = len - at < BC_THP_SIZE ? len - at : BC_THP_SIZE;
+		if (pwrite(cfg->store, zero, n, at) != (ssize_t)n)
+			return bc_why(BC_ERROR, "writing the store: %s",
+				      strerror(errno));
+		bc_beat();
+	}
+	munmap(zero, BC_THP_SIZE);
+	return fsync(cfg->store) ? bc_why(BC_ERROR, "fsync: %s", strerror(errno)) :
+				   BC_OK;
+}
+
 /* Open the store and find out the size of the region */
 static int open_store(struct run *run)
 {
@@ -181,13 +219,13 @@ static int open_store(struct run *run)
 		cfg->pool = 2;
 	if (ftruncate(cfg->store, (off_t)cfg->pages * cfg->page))
 		return bc_why(BC_ERROR, "sizing the store: %s", strerror(errno));
-	return BC_OK;
+	return run->progress && !run->store && !run->input ? fill_store(cfg) : BC_OK;
 }
 
 static int do_run(const void *arg)
 {
 	struct run run = *(const struct run *)arg;
-	struct progress pr = { .start = now() };
+	struct progress pr = { .start = bc_now() };
 	struct ev_pager *p;
 	pthread_t tid;
 	int ret;
@@ -197,6 +235,8 @@ static int do_run(const void *arg)
 		ret = open_store(&run);
 	if (ret)
 		return ret;
+	if (run.progress)
+		report_bench(&run, NULL);
 	if (run.progress)
 		bc_diag("region %zu pages of %zuK, pool %zu, %u workers, %u evictors, %u fillers",
 			run.cfg.pages, run.cfg.page >> 10, run.cfg.pool,
@@ -218,6 +258,8 @@ static int do_run(const void *arg)
 			p->stats.huge);
 		report(p, pr.start, true);
 	}
+	if (run.progress)
+		report_bench(&run, p);
 	return judge(p);
 }
 
@@ -312,6 +354,7 @@ static void __attribute__((noreturn)) help(void)
 	       "  --workers=N --evictors=N --fillers=N   threads (default 2 each)\n"
 	       "  --thp              pages of 2M that are huge pages\n"
 	       "  --fork             a forked child shares every page that leaves\n"
+	       "  --ops=N            how often each worker counts (default 1000)\n"
 	       "  --duration=S       repeat the work for so long\n"
 	       "  --time-limit=S     the run is late after that (default none)\n"
 	       "  --deadline=S       ... or after so long without progress (default 10)\n"
@@ -327,7 +370,7 @@ static void __attribute__((noreturn)) help(void)
 enum {
 	O_STORE, O_INPUT, O_SIZE, O_POOL, O_PAGE, O_WORKERS, O_EVICTORS,
 	O_FILLERS, O_THP, O_FORK, O_DURATION, O_LIMIT, O_DEADLINE, O_LEAVE,
-	O_HELP,
+	O_OPS, O_HELP,
 };
 
 static const struct option options[] = {
@@ -345,6 +388,7 @@ static const struct option options[] = {
 	{ "time-limit", required_argument, NULL, O_LIMIT },
 	{ "deadline", required_argument, NULL, O_DEADLINE },
 	{ "leave", required_argument, NULL, O_LEAVE },
+	{ "ops", required_argument, NULL, O_OPS },
 	{ "help", no_argument, NULL, O_HELP },
 	{ 0 }
 };
@@ -409,6 +453,9 @@ static bool parse(struct run *run, int argc, char **argv)
 			if (!cfg->way)
 				usage_error("--leave=%s: no such way", optarg);
 			break;
+		case O_OPS:
+			cfg->ops = parse_size(name, optarg, 1UL << 40);
+			break;
 		case O_HELP:
 			help();
 		default:	/* getopt_long() has said what */
@@ -443,7 +490,8 @@ int main(int argc, char **argv)
 		run.cfg.way = &bc_ways[0];
 	if (!run.size_bytes)
 		run.size_bytes = run.pool_bytes ? 8 * run.pool_bytes : 16 << 20;
-	run.cfg.ops = 1000;
+	if (!run.cfg.ops)
+		run.cfg.ops = 1000;
 	run.progress = true;
 	run_name(name, sizeof(name), &run);
 	snprintf(full, sizeof(full), "%s %s",

@@ -52,6 +52,8 @@ struct ev_stats {
 	unsigned long untrapped;	/* content changed while protected */
 	unsigned long torn;		/* store gave back something else */
 	unsigned long lost;		/* writes that a worker missed */
+	double seconds;			/* of the work, until all has left */
+	double cpu;			/* the same, of this process */
 };
 
 enum ev_state { EV_ABSENT, EV_FILLING, EV_CLEAN, EV_DIRTY, EV_EVICTING };

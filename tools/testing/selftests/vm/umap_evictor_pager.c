@@ -553,8 +553,7 @@ struct ev_pager *ev_start(const struct ev_config *cfg)
 	map = bc_alloc(len + BC_THP_SIZE);
 	if (!map)
 		ev_end(BC_ERROR, "%s", bc_reason());
-	p->region = (char *)(((uintptr_t)map + BC_THP_SIZE - 1) &
-			     ~(BC_THP_SIZE - 1));
+	p->region = bc_thp_round_up(map);
 	ret = bc_uffd_register(p->uffd, p->region, len,
 			       UFFDIO_REGISTER_MODE_MISSING |
 			       UFFDIO_REGISTER_MODE_WP);

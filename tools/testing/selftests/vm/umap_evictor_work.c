@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
 
@@ -22,6 +21,20 @@ static void *work_alloc(size_t len)
 	if (mem == MAP_FAILED)
 		ev_end(BC_ERROR, "no memory for %zu bytes", len);
 	return mem;
+}
+
+/* Have all leave, and see how long it took since the work began */
+static void work_flush(struct ev_pager *p)
+{
+	ev_flush(p);
+	p->stats.seconds += bc_now();
+	p->stats.cpu += bc_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+static void work_begin(struct ev_pager *p)
+{
+	p->stats.seconds = -bc_now();
+	p->stats.cpu = -bc_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 /*
@@ -109,17 +122,17 @@ static void work_read(struct ev_pager *p, char *buf, size_t len, off_t off)
 
 static void count_verify(struct ev_pager *p, struct count_worker *w)
 {
-	size_t small = p->cfg.page / bc_page_size(), i, k;
-	char *buf = work_alloc(p->cfg.page);
+	size_t len = p->cfg.pages * p->cfg.page, page = bc_page_size(), at, in;
+	char *buf = work_alloc(BC_THP_SIZE);
 	unsigned int n;
 
-	for (i = 0; i < p->cfg.pages; i++) {
-		work_read(p, buf, p->cfg.page, (off_t)i * p->cfg.page);
-		for (k = 0; k < small; k++)
-			for (n = 0; n < p->cfg.workers; n++)
-				count_check(&w[n], i * small + k,
-					    buf + k * bc_page_size(),
-					    "in the store");
+	for (at = 0; at < len; at += page) {
+		in = at % BC_THP_SIZE;
+		if (!in)
+			work_read(p, buf, len - at < BC_THP_SIZE ? len - at :
+				  BC_THP_SIZE, at);
+		for (n = 0; n < p->cfg.workers; n++)
+			count_check(&w[n], at / page, buf + in, "in the store");
 	}
 }
 
@@ -140,13 +153,14 @@ void ev_count(struct ev_pager *p)
 		w[i].n = i;
 		w[i].shadow = work_alloc(small * sizeof(__u64));
 	}
+	work_begin(p);
 	do {
 		for (i = 0; i < p->cfg.workers; i++)
 			ev_thread(&w[i].tid, "worker", i, count_thread, &w[i]);
 		for (i = 0; i < p->cfg.workers; i++)
 			pthread_join(w[i].tid, NULL);
 	} while (time(NULL) < end);
-	ev_flush(p);
+	work_flush(p);
 	count_verify(p, w);
 }
 
@@ -347,12 +361,13 @@ void ev_sort(struct ev_pager *p, size_t bytes)
 	s.p = p;
 	s.rec = (__u64 *)p->region;
 	s.n = bytes / sizeof(__u64);
+	work_begin(p);
 	sort_run(&s);
 	while (time(NULL) < end) {
 		reverse(s.rec, s.n);
 		sort_run(&s);
 	}
-	ev_flush(p);
+	work_flush(p);
 	got = work_alloc(len);
 	work_read(p, got, len, 0);
 	for (i = 0; i < len / sizeof(__u64); i++)

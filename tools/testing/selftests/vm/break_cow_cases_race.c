@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Fast GUP takes a page of ours that is not writable, again and again, beside
+ * somebody who takes the page away: for the cases of break_cow. Each race lasts a
+ * second; BREAK_COW_RACE sets the seconds.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "break_cow_cases.h"
+
+/* How long a race lasts; where BREAK_COW_DEADLINE is set, a tenth of that */
+static long race_ms(void)
+{
+	const char *race = getenv("BREAK_COW_RACE");
+	const char *deadline = getenv("BREAK_COW_DEADLINE");
+
+	if (race)
+		return atol(race) * 1000;
+	return deadline ? atol(deadline) * 100 : 1000;
+}
+
+/**
+ * now_ms() - a clock that only goes forward
+ *
+ * Return: milliseconds since some time in the past.
+ */
+long now_ms(void)
+{
+	return bc_now() * 1000;
+}
+
+static void *beside_loop(void *p)
+{
+	struct beside *b = p;
+
+	while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED))
+		b->done += b->act(b->mem, b->n++);
+	return NULL;
+}
+
+/**
+ * race_beside() - do one thing again and again, and another one beside it
+ * @b: the other one, which a thread of its own does
+ * @once: the one; it ends the race if it is not BC_OK
+ * @arg: for it
+ *
+ * Return: what @once returned last; BC_ERROR with the reason recorded if the
+ *	   thread got nowhere.
+ */
+int race_beside(struct beside *b, int (*once)(void *arg), void *arg)
+{
+	long end = now_ms() + race_ms();
+	int ret;
+
+	if (pthread_create(&b->thread, NULL, beside_loop, b))
+		return bc_why(BC_ERROR, "no thread");
+	do {
+		bc_beat();
+		ret = once(arg);
+	} while (!ret && now_ms() < end);
+	__atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
+	pthread_join(b->thread, NULL);
+	if (!ret && !b->done)
+		ret = bc_why(BC_ERROR, "nothing happened beside it");
+	return ret;
+}
+
+/* A child stores to the page, which is no longer ours alone meanwhile. */
+static bool beside_fork(struct bc_mem *mem, unsigned int n)
+{
+	pid_t child = fork();
+
+	(void)n;
+	if (!child) {
+		memset(mem->addr, SECRET, bc_page_size());
+		_exit(0);
+	}
+	return child > 0 && waitpid(child, NULL, 0) == child;
+}
+
+static bool beside_pageout(struct bc_mem *mem, unsigned int n)
+{
+	(void)n;
+	return !madvise(mem->addr, mem->len, MADV_PAGEOUT);
+}
+
+/* The pmd is split; khugepaged puts it together again if it comes by. */
+static bool beside_split(struct bc_mem *mem, unsigned int n)
+{
+	char *last = mem->addr + mem->len - bc_page_size();
+
+	if (madvise(last, bc_page_size(), MADV_DONTNEED))
+		return false;
+	bc_store(last, n);
+	return true;
+}
+
+/* ksmd merges the page with one like it as soon as they are equal. */
+static bool beside_ksm(struct bc_mem *mem, unsigned int n)
+{
+	char *twin = mem->addr + mem->len;
+
+	if (!n)
+		return !madvise(mem->addr, 2 * mem->len, MADV_MERGEABLE);
+	memset(twin, bc_load(mem->addr), bc_page_size());
+	usleep(1000);
+	return true;
+}
+
+/*
+ * Pin the page while it is write-protected, and look through the pin; then store
+ * what the pin has to show.
+ */
+struct pins {
+	struct bc_hold hold;
+	struct bc_mem mem;
+	int uffd;
+	char value;	/* what the page holds */
+};
+
+static int pin_once(void *p)
+{
+	struct pins *pins = p;
+	struct bc_mem *mem = &pins->mem;
+	int ret;
+
+	if (bc_uffd_wp(pins->uffd, mem->addr, mem->len, true))
+		return BC_ERROR;
+	ret = take(&pins->hold, mem->addr);
+	if (!ret)
+		ret = hold_same(&pins->hold, pins->value, "what was pinned");
+	if (ret)
+		return ret;
+	if (bc_uffd_wp(pins->uffd, mem->addr, mem->len, false))
+		return BC_ERROR;
+	pins->value = pins->value % 100 + 1;
+	memset(mem->addr, pins->value, bc_page_size());
+	ret = hold_same(&pins->hold, pins->value, "the pinned page after a store");
+	hold_drop(&pins->hold);
+	return ret;
+}
+
+static int case_race_pin(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct pins pins = { .hold.by = arg->by, .value = OLD };
+	struct beside beside = { .act = arg->beside, .mem = &pins.mem };
+	bool ksm = arg->beside == beside_ksm, thp = arg->beside == beside_split;
+	int ret;
+
+	ret = mem_get(arg->kind, &pins.mem);
+	if (!ret)
+		ret = mem_protect(&pins.mem, &pins.uffd);
+	if (!ret && arg->beside == beside_migrate)
+		ret = two_nodes();
+	/* Before others are about: is there a driver? */
+	if (!ret)
+		ret = take(&pins.hold, pins.mem.addr);
+	if (ret)
+		return ret;
+	if (ksm && bc_ksm_start())
+		return bc_why(BC_SKIP, "cannot start ksmd (root?)");
+	if (thp && khugepaged_fast(true))
+		return bc_why(BC_SKIP, "cannot start khugepaged (root?)");
+	ret = race_beside(&beside, pin_once, &pins);
+	if (ksm)
+		bc_ksm_stop();
+	if (thp)
+		khugepaged_fast(false);
+	return ret;
+}
+
+#define RACE(text, func, of) \
+	PROMISE("race, " text, case_race_pin, of, BY(PIN_FAST), .beside = func)
+
+static const struct promise promises[] = {
+	RACE("fork", beside_fork, SINGLE | KIND(MEM_THP)),
+	RACE("KSM", beside_ksm, SINGLE),
+	RACE("pageout", beside_pageout, SINGLE | KIND(MEM_THP)),
+	RACE("split and collapse", beside_split, KIND(MEM_THP)),
+	RACE("migration", beside_migrate, SINGLE | KIND(MEM_THP)),
+};
+
+PROMISES(promises)
