@@ -51,37 +51,61 @@ static void *store_new(void *p)
 	return NULL;
 }
 
+static bool store_done(const void *p)
+{
+	const struct store *s = p;
+
+	return __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
+}
+
+/**
+ * event_or_done() - wait for a store to be trapped, or to come through
+ * @uffd: who gets the event
+ * @done: whether the store, told of by @p, is done
+ *
+ * Waits for one or the other as long as the case may last: a machine with much to
+ * do may need seconds for either.
+ *
+ * Return: BC_OK if it is trapped, or BC_FAIL with the reason recorded.
+ */
+int event_or_done(int uffd, bool (*done)(const void *p), const void *p)
+{
+	struct uffd_msg msg;
+	bool was_done;
+	int event;
+
+	do {
+		/* in this order: what is done has had its event */
+		was_done = done(p);
+		event = bc_uffd_event(uffd, &msg, 100);
+	} while (!event && !was_done);
+	if (event <= 0)
+		return bc_why(BC_FAIL, "got no event for a store, want one");
+	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
+		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
+			      (unsigned long long)msg.arg.pagefault.flags);
+	return BC_OK;
+}
+
 /**
  * mem_store_traps() - does a store to protected memory raise an event?
  * @mem: the memory, no longer protected afterwards
  * @uffd: who gets the event
- *
- * Waits for one or the other as long as the case may last: a machine with much to
- * do may need seconds for either.
  *
  * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.
  */
 int mem_store_traps(struct bc_mem *mem, int uffd)
 {
 	struct store store = { .addr = mem->addr };
-	struct uffd_msg msg;
 	pthread_t thread;
-	bool done;
-	int event;
+	int ret;
 
 	bc_waiting("the store to be trapped");
 	if (pthread_create(&thread, NULL, store_new, &store))
 		return bc_why(BC_ERROR, "no thread");
-	do {
-		/* in this order: what is done has had its event */
-		done = __atomic_load_n(&store.done, __ATOMIC_ACQUIRE);
-		event = bc_uffd_event(uffd, &msg, 100);
-	} while (!event && !done);
-	if (event <= 0)
-		return bc_why(BC_FAIL, "got no event for a store, want one");
-	if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
-		return bc_why(BC_FAIL, "got event flags %#llx, want WP",
-			      (unsigned long long)msg.arg.pagefault.flags);
+	ret = event_or_done(uffd, store_done, &store);
+	if (ret)
+		return ret;
 	bc_uffd_wp(uffd, mem->addr, mem->len, false);
 	pthread_join(thread, NULL);
 	return BC_OK;

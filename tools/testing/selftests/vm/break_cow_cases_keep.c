@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <linux/mman.h>
 
 #include "break_cow_cases.h"
@@ -254,11 +256,18 @@ static int case_moved_soft_dirty(const void *p)
 	return BC_OK;
 }
 
+static bool child_done(const void *p)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	return waitid(P_PID, *(const pid_t *)p, &info, WEXITED | WNOHANG | WNOWAIT) ||
+	       info.si_pid;
+}
+
 /* Who is told of a fork finds the child's memory write-protected, too. */
 static int case_forks_wp(const void *p)
 {
 	const struct bc_arg *arg = p;
-	struct uffd_msg msg;
 	struct bc_mem mem;
 	struct reader r;
 	pid_t child;
@@ -280,11 +289,8 @@ static int case_forks_wp(const void *p)
 	bc_waiting("the child's store to be trapped");
 	if (r.ret <= 0 || r.msg.event != UFFD_EVENT_FORK)
 		ret = bc_why(BC_ERROR, "no event for fork");
-	else if (bc_uffd_event(r.msg.arg.fork.ufd, &msg, 5000) <= 0)
-		ret = bc_why(BC_FAIL, "got no event for a store, want one");
-	else if (!(msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
-		ret = bc_why(BC_FAIL, "got event flags %#llx, want WP",
-			     (unsigned long long)msg.arg.pagefault.flags);
+	else
+		ret = event_or_done(r.msg.arg.fork.ufd, child_done, &child);
 	bc_reap(child);
 	return ret;
 }
