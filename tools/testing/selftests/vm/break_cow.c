@@ -6,8 +6,9 @@
  * them here and others beside what they test. Each case runs in a process of its
  * own and has a deadline: a read that never returns is a result as well. Run as
  * root: pagemap shows page frames to nobody else. BREAK_COW_DEADLINE sets the
- * seconds that a case may take. Pages of 1 GiB are tested if the kernel was booted
- * with some (hugepagesz=1G hugepages=3).
+ * seconds that a case may take, BREAK_COW_ONLY names the promises to test, all of
+ * them otherwise ("evict;own, long term"). Pages of 1 GiB are tested if the kernel
+ * was booted with some (hugepagesz=1G hugepages=3).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -223,6 +224,44 @@ void promises_add(const struct promise *table, unsigned int n)
 	tables[nr_tables++].n = n;
 }
 
+/* The names in BREAK_COW_ONLY; all promises are wanted if there are none. */
+static const char *only[128];
+static unsigned int nr_only;
+
+static bool wanted(const struct promise *p)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_only; i++)
+		if (!strcmp(only[i], p->name))
+			return true;
+	return !nr_only;
+}
+
+/* Returns false, and says so, if one of the names is no promise's. */
+static bool read_only_these(char *names)
+{
+	unsigned int t, i;
+	char *name;
+
+	for (name = strtok(names, ";"); name; name = strtok(NULL, ";")) {
+		for (t = 0; t < nr_tables; t++) {
+			for (i = 0; i < tables[t].n; i++)
+				if (!strcmp(tables[t].first[i].name, name))
+					break;
+			if (i < tables[t].n)
+				break;
+		}
+		if (t == nr_tables || nr_only == ARRAY_SIZE(only)) {
+			fprintf(stderr, "BREAK_COW_ONLY: no promise '%s'; a case is called PROMISE: MEMORY\n",
+				name);
+			return false;
+		}
+		only[nr_only++] = name;
+	}
+	return true;
+}
+
 /* All cases, but only with these kinds of memory. */
 static unsigned int all(unsigned int kinds, bool run)
 {
@@ -232,6 +271,8 @@ static unsigned int all(unsigned int kinds, bool run)
 		for (i = 0; i < tables[t].n; i++) {
 			const struct promise *p = &tables[t].first[i];
 
+			if (!wanted(p))
+				continue;
 			for (kind = 0; kind < MEM_NR; kind++)
 				if ((p->kinds & kinds & KIND(kind)) && mem_there(kind))
 					n += of_kind(p, kind, run);
@@ -242,6 +283,10 @@ static unsigned int all(unsigned int kinds, bool run)
 
 int main(void)
 {
+	char *names = getenv("BREAK_COW_ONLY");
+
+	if (names && !read_only_these(names))
+		return 1;
 	bc_plan(all(~0U, false));
 	/* What takes longer comes last: see one(). */
 	all(~HUGETLB_1G, true);
