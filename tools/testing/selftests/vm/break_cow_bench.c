@@ -43,7 +43,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -138,14 +137,6 @@ static void compare(const struct look *was, const struct look *is,
 		s->n[SPLITS] = (was->huge_kb - is->huge_kb) / 2048.0;
 }
 
-static long faults(void)
-{
-	struct rusage ru;
-
-	getrusage(RUSAGE_SELF, &ru);
-	return ru.ru_minflt + ru.ru_majflt;
-}
-
 static int way_take(const struct way *way, struct area *a, char *addr, size_t len)
 {
 	struct break_cow_take take = {
@@ -187,11 +178,11 @@ static int measure(const struct way *way, struct area *a, size_t from, size_t le
 	bc_waiting("%s to return", way->name);
 	if (way->fn == way_take)
 		ioctl(driver, BREAK_COW_DROP);
-	before = faults();
+	before = bc_faults();
 	start = count();
 	ret = way->fn(way, a, addr, len);
 	end = count();
-	s->n[FAULTS] = faults() - before;
+	s->n[FAULTS] = bc_faults() - before;
 	s->n[COST] = end - start;
 	bc_beat();
 	if (ret)

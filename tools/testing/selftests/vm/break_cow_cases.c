@@ -14,7 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -319,12 +318,12 @@ int case_free(const void *p)
 	enum { PAGES = 14 };	/* as many as fit into a pipe, less two */
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct rusage usage[2];
 	__u64 before[PAGES];
 	struct bc_mem mem;
 	unsigned int i, n = 1;
 	char *page, *other;
 	int ret, thp, uffd;
+	long faults;
 
 	ret = mem_get(arg->kind, &mem);
 	if (ret)
@@ -351,10 +350,10 @@ int case_free(const void *p)
 	if (ret)
 		return ret;
 
-	getrusage(RUSAGE_SELF, &usage[0]);
+	faults = bc_faults();
 	for (i = 0; i < n && !ret; i++)
 		ret = hold_take(&hold, mem.addr + i * bc_page_size());
-	getrusage(RUSAGE_SELF, &usage[1]);
+	faults = bc_faults() - faults;
 	if (ret)
 		return bc_why(BC_FAIL, "got %s at page %u, want it taken",
 			      strerror(-ret), i);
@@ -364,9 +363,9 @@ int case_free(const void *p)
 		if (bc_pfn(page) != before[i])
 			return bc_why(BC_FAIL, "got a copy of page %u, want none", i);
 	}
-	if (usage[1].ru_minflt != usage[0].ru_minflt)
+	if (faults)
 		return bc_why(BC_FAIL, "got %ld faults for %u pages, want 0",
-			      usage[1].ru_minflt - usage[0].ru_minflt, n);
+			      faults, n);
 	if (bc_is_thp(mem.addr, mem.len) != thp)
 		return bc_why(BC_FAIL, "got the huge page split, want it whole");
 	return BC_OK;

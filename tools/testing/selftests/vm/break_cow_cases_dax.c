@@ -14,7 +14,6 @@
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "break_cow_cases.h"
 
@@ -38,15 +37,12 @@ static int dax_file(void)
 /* The number of faults that it takes to read a byte of each page */
 static long faults(const char *addr, size_t len)
 {
-	struct rusage usage[2];
+	long before = bc_faults();
 	size_t i;
 
-	getrusage(RUSAGE_SELF, &usage[0]);
 	for (i = 0; i < len; i += bc_page_size())
 		bc_load(addr + i);
-	getrusage(RUSAGE_SELF, &usage[1]);
-	return usage[1].ru_minflt - usage[0].ru_minflt +
-	       usage[1].ru_majflt - usage[0].ru_majflt;
+	return bc_faults() - before;
 }
 
 /**

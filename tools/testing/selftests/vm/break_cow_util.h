@@ -154,6 +154,7 @@ int bc_proc_write(const char *path, const char *text);
 long bc_proc_get(const char *path);
 __u64 bc_pagemap(const void *addr);
 __u64 bc_pfn(const void *addr);
+long bc_faults(void);
 __u64 bc_kpageflags(const void *addr);
 bool bc_sees_uffd_wp(void);
 bool bc_tells_ksm(void);

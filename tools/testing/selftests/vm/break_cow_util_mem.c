@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
@@ -563,4 +564,22 @@ bool bc_sees_uffd_wp(void)
 	if (uffd >= 0)
 		close(uffd);
 	return sees;
+}
+
+/**
+ * bc_faults() - how many faults this process has taken
+ *
+ * What is between two calls took as many as the second returns more, and none of
+ * them is for the stack of the two.
+ *
+ * Return: the number.
+ */
+long bc_faults(void)
+{
+	struct rusage ru;
+
+	/* The result is written once the faults are counted: not its first fault. */
+	getrusage(RUSAGE_SELF, &ru);
+	getrusage(RUSAGE_SELF, &ru);
+	return ru.ru_minflt + ru.ru_majflt;
 }
