@@ -111,6 +111,30 @@ int mem_store_traps(struct bc_mem *mem, int uffd)
 }
 
 /**
+ * mem_store_ends() - does a store to memory come to an end?
+ * @mem: the memory, which nobody protects
+ *
+ * A fault that is taken again and again leaves no other trace.
+ *
+ * Return: BC_OK; BC_FAIL if it takes two seconds, which a store to a page never
+ * does; or BC_ERROR; with the reason recorded.
+ */
+int mem_store_ends(struct bc_mem *mem)
+{
+	struct store store = { .addr = mem->addr };
+	double end = bc_now() + 2;
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, store_new, &store))
+		return bc_why(BC_ERROR, "no thread");
+	while (!store_done(&store))
+		if (bc_now() > end)
+			return bc_why(BC_FAIL, "got a store that does not end");
+	pthread_join(thread, NULL);
+	return BC_OK;
+}
+
+/**
  * mem_keeps_wp() - does a store still trap after something that is no store?
  * @mem: the memory, protected here
  * @act: what happens to it

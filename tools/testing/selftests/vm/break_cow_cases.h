@@ -181,6 +181,7 @@ int mem_clean(struct bc_mem *mem);
 int mem_wait(struct bc_mem *mem, bool (*done)(struct bc_mem *mem),
 	     const char *what);
 int event_or_done(int uffd, bool (*done)(const void *p), const void *p);
+int mem_store_ends(struct bc_mem *mem);
 int mem_store_traps(struct bc_mem *mem, int uffd);
 int mem_keeps_wp(struct bc_mem *mem, int (*act)(struct bc_mem *mem));
 int mem_keeps_soft_dirty(struct bc_mem *mem, int (*act)(struct bc_mem *mem));

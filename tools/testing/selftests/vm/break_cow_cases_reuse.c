@@ -6,10 +6,12 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "break_cow_cases.h"
@@ -257,3 +259,69 @@ int case_no_memory_fork(const void *p)
 		return bc_why(BC_FAIL, "got %s, want ENOMEM", strerror(errno));
 	return hold_sees_store(&hold, "the pinned page");
 }
+
+/* Let pipes have @n references more to a page. Returns the number of pipes. */
+static int many_references(char *page, unsigned int n, int pipes[][2])
+{
+	enum { SLOTS = 256 };	/* as many as an unprivileged user may have */
+	struct iovec iov[SLOTS];
+	unsigned int i;
+	int p;
+
+	for (i = 0; i < SLOTS; i++)
+		iov[i] = (struct iovec) { page, bc_page_size() };
+	for (p = 0; n; p++) {
+		i = n < SLOTS ? n : SLOTS;
+		if (pipe(pipes[p]) ||
+		    fcntl(pipes[p][1], F_SETPIPE_SZ, SLOTS * bc_page_size()) < 0 ||
+		    vmsplice(pipes[p][1], iov, i, 0) != (ssize_t)(i * bc_page_size()))
+			return -1;
+		n -= i;
+	}
+	return p;
+}
+
+/*
+ * About 1024 references look like a pin (GUP_PIN_COUNTING_BIAS). Whether those of
+ * the kernel's own on its way count must not make two parts of a fault each leave
+ * the page to the other: a store has to end, to the page or to a copy.
+ */
+static int case_many(const void *p)
+{
+	const struct bc_arg *arg = p;
+	int pipes[8][2], ret, nr;
+	unsigned int n;
+	struct bc_mem mem;
+	char byte;
+	/* pins, and the process is one that has pinned */
+	struct iovec to = { &byte, 1 }, from = { &ret, 1 };
+
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 1)
+		return bc_why(BC_ERROR, "process_vm_readv: %s", strerror(errno));
+	for (n = 1024 - 8; n <= 1024 + 2; n++) {
+		ret = mem_get(arg->kind, &mem);
+		if (ret)
+			return ret;
+		nr = many_references(mem.addr, n, pipes);
+		if (nr < 0)
+			return bc_why(BC_ERROR, "vmsplice: %s", strerror(errno));
+		if (mprotect(mem.addr, mem.len, PROT_READ) ||
+		    mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE))
+			return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+		ret = mem_store_ends(&mem);
+		if (ret)
+			return ret;
+		while (nr--) {
+			close(pipes[nr][0]);
+			close(pipes[nr][1]);
+		}
+		munmap(mem.addr, mem.len);
+	}
+	return BC_OK;
+}
+
+static const struct promise promises[] = {
+	PROMISE("many references", case_many, KIND(MEM_4K), NOBODY),
+};
+
+PROMISES(promises)
