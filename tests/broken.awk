@@ -8,7 +8,7 @@
 	for (c = 3; c <= n && name[c] != kernel; c++)
 		;
 	split($2, promise, ": ")
-	if (c <= n && $1 == "break_cow" && $c !~ /^(ok|skip|xfail|-)$/ &&
+	if (c <= n && $1 == "break_cow" && caught($c) &&
 	    $2 !~ /^\(/ && !seen[promise[1]]++)
 		list = list (list == "" ? "" : ";") promise[1]
 }

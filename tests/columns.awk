@@ -5,6 +5,12 @@
 
 BEGIN { FS = "\t" }
 
+# Did a test catch the kernel whose result this is?
+function caught(result)
+{
+	return result !~ /^(ok|skip|xfail|-)$/
+}
+
 /^# program/ {
 	for (c = 3; c <= NF; c++)
 		name[c] = $c

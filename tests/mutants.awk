@@ -9,7 +9,7 @@
 		if ($c == "-")
 			continue
 		run[c]++
-		if ($c ~ /^(ok|skip|xfail)$/)
+		if (!caught($c))
 			continue
 		bad[c]++
 		if ($c == "FAIL")
