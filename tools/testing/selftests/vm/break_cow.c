@@ -238,21 +238,24 @@ static bool wanted(const struct promise *p)
 	return !nr_only;
 }
 
+static bool is_promise(const char *name)
+{
+	unsigned int t, i;
+
+	for (t = 0; t < nr_tables; t++)
+		for (i = 0; i < tables[t].n; i++)
+			if (!strcmp(tables[t].first[i].name, name))
+				return true;
+	return false;
+}
+
 /* Returns false, and says so, if one of the names is no promise's. */
 static bool read_only_these(char *names)
 {
-	unsigned int t, i;
 	char *name;
 
 	for (name = strtok(names, ";"); name; name = strtok(NULL, ";")) {
-		for (t = 0; t < nr_tables; t++) {
-			for (i = 0; i < tables[t].n; i++)
-				if (!strcmp(tables[t].first[i].name, name))
-					break;
-			if (i < tables[t].n)
-				break;
-		}
-		if (t == nr_tables || nr_only == ARRAY_SIZE(only)) {
+		if (!is_promise(name) || nr_only == ARRAY_SIZE(only)) {
 			fprintf(stderr, "BREAK_COW_ONLY: no promise '%s'; a case is called PROMISE: MEMORY\n",
 				name);
 			return false;

@@ -122,15 +122,15 @@ int mem_store_traps(struct bc_mem *mem, int uffd)
 int mem_store_ends(struct bc_mem *mem)
 {
 	struct store store = { .addr = mem->addr };
-	double end = bc_now() + 2;
+	struct timespec end;
 	pthread_t thread;
 
 	if (pthread_create(&thread, NULL, store_new, &store))
 		return bc_why(BC_ERROR, "no thread");
-	while (!store_done(&store))
-		if (bc_now() > end)
-			return bc_why(BC_FAIL, "got a store that does not end");
-	pthread_join(thread, NULL);
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 2;
+	if (pthread_timedjoin_np(thread, NULL, &end))
+		return bc_why(BC_FAIL, "got a store that does not end");
 	return BC_OK;
 }
 

@@ -16,7 +16,7 @@
 
 #include "break_cow_cases.h"
 
-#define BALANCE_MS	8000
+#define BALANCE		8	/* seconds to wait for it */
 #define RACE_PAGES	16	/* as many as mem_get() has mapped */
 #define PAUSE_US	1000	/* between two migrations */
 #define MPOL_MF_MOVE	0x2	/* <linux/mempolicy.h> */
@@ -215,20 +215,21 @@ static int case_race_fork(const void *p)
 static int act_balance(struct bc_mem *mem)
 {
 #define BALANCING	"/proc/sys/kernel/numa_balancing"
-	long end, was = bc_proc_get(BALANCING);
+	long was = bc_proc_get(BALANCING);
 	struct bc_mem other;
 	int i, ret = act_migrate(mem);
 	unsigned int here = 0;
+	double end;
 
 	if (ret)
 		return ret;
-	/* All CPUs are on one of the nodes. */
 	/*
 	 * Its switch patches the code of the scheduler. An emulator may run what
 	 * was there before on another CPU, and then the kernel dies.
 	 */
 	if (getenv("BREAK_COW_NO_BALANCING"))
 		return bc_why(BC_SKIP, "BREAK_COW_NO_BALANCING is set");
+	/* All CPUs are on one of the nodes. */
 	syscall(SYS_getcpu, NULL, &here, NULL);
 	if (node_of(mem->addr) == (int)here)
 		ret = act_migrate(mem);
@@ -242,8 +243,8 @@ static int act_balance(struct bc_mem *mem)
 		return bc_why(BC_SKIP, "no NUMA balancing (CONFIG_NUMA_BALANCING)");
 	bc_waiting("NUMA balancing");
 	/* It looks at those who use a CPU, after a second or more of that. */
-	end = now_ms() + BALANCE_MS;
-	while (node_of(mem->addr) != (int)here && now_ms() < end)
+	end = bc_now() + BALANCE;
+	while (node_of(mem->addr) != (int)here && bc_now() < end)
 		for (i = 0; i < 100000; i++)
 			bc_load(mem->addr);
 	bc_knob_set(BALANCING, was);

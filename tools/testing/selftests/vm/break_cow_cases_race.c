@@ -14,25 +14,15 @@
 
 #include "break_cow_cases.h"
 
-/* How long a race lasts; where BREAK_COW_DEADLINE is set, a tenth of that */
-static long race_ms(void)
+/* Seconds that a race lasts; where BREAK_COW_DEADLINE is set, a tenth of that */
+static double race_time(void)
 {
 	const char *race = getenv("BREAK_COW_RACE");
 	const char *deadline = getenv("BREAK_COW_DEADLINE");
 
 	if (race)
-		return atol(race) * 1000;
-	return deadline ? atol(deadline) * 100 : 1000;
-}
-
-/**
- * now_ms() - a clock that only goes forward
- *
- * Return: milliseconds since some time in the past.
- */
-long now_ms(void)
-{
-	return bc_now() * 1000;
+		return atol(race);
+	return deadline ? atol(deadline) / 10.0 : 1;
 }
 
 static void *beside_loop(void *p)
@@ -55,7 +45,7 @@ static void *beside_loop(void *p)
  */
 int race_beside(struct beside *b, int (*once)(void *arg), void *arg)
 {
-	long end = now_ms() + race_ms();
+	double end = bc_now() + race_time();
 	int ret;
 
 	if (pthread_create(&b->thread, NULL, beside_loop, b))
@@ -63,7 +53,7 @@ int race_beside(struct beside *b, int (*once)(void *arg), void *arg)
 	do {
 		bc_beat();
 		ret = once(arg);
-	} while (!ret && now_ms() < end);
+	} while (!ret && bc_now() < end);
 	__atomic_store_n(&b->stop, true, __ATOMIC_RELAXED);
 	pthread_join(b->thread, NULL);
 	if (!ret && !b->done)
