@@ -85,6 +85,7 @@ int case_fork(const void *p)
 		return ret;
 	bc_waiting("children to look at their memory");
 	for (i = 0; i < ROUNDS; i++) {
+		bc_beat();
 		for (n = 0; n < CHILDREN; n++) {
 			child[n] = fork();
 			if (child[n] < 0)
