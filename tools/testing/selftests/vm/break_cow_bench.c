@@ -38,6 +38,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -316,7 +317,11 @@ static int bench_memory(const void *arg)
 /* The cost of fork() itself. The child does not run before it has returned: see alone(). */
 static int way_fork(const struct way *way, struct area *a, char *addr, size_t len)
 {
+#ifdef SYS_fork
 	pid_t pid = syscall(SYS_fork);
+#else
+	pid_t pid = syscall(SYS_clone, (long)SIGCHLD, 0L, 0L, 0L, 0L);
+#endif
 
 	(void)way;
 	(void)addr;

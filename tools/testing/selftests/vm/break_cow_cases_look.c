@@ -17,7 +17,9 @@
 #include <sys/wait.h>
 #include <linux/futex.h>
 #include <linux/hw_breakpoint.h>
+#ifdef __x86_64__
 #include <linux/kvm.h>
+#endif
 #include <linux/perf_event.h>
 
 #include "break_cow_cases.h"
@@ -218,6 +220,8 @@ static int case_looks_offline(const void *p)
 	return BC_OK;
 }
 
+/* The guest's code, and how its registers are set, are x86's. */
+#ifdef __x86_64__
 /* A virtual machine with one processor, and two pages of memory */
 struct guest {
 	int kvm, vm, vcpu;
@@ -328,6 +332,13 @@ static int case_looks_kvm(const void *p)
 		bc_reap(mem.child);
 	return ret;
 }
+#else
+static int case_looks_kvm(const void *p)
+{
+	(void)p;
+	return bc_why(BC_SKIP, "no code of a guest for this architecture");
+}
+#endif
 
 static const struct promise promises[] = {
 	PROMISE("looks", case_looks, SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP),
