@@ -24,6 +24,8 @@ static const struct promise promises[] = {
 	PROMISE("leak", case_leak, SINGLE | HUGE_PAGE | HUGETLB, SHORT | LONG),
 	PROMISE("older", case_older,
 		SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP), PLAIN),
+	PROMISE("older, child gone", case_older, HUGETLB, BY(LOOK), .act = act_lone),
+	PROMISE("older, child beside", case_older, HUGETLB, BY(LOOK), .shared = true),
 	PROMISE("own", case_own, SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP),
 		SHORT | LONG, .shared = true),
 	PROMISE("own", case_own, KIND(MEM_KSM), SHORT | LONG),

@@ -233,6 +233,7 @@ int act_mprotect(struct bc_mem *mem);
 int act_uffd_wp(struct bc_mem *mem);
 int act_clear_refs(struct bc_mem *mem);
 int act_fork(struct bc_mem *mem);
+int act_lone(struct bc_mem *mem);
 int act_pageout_fork(struct bc_mem *mem);
 int act_ksm(struct bc_mem *mem);
 
