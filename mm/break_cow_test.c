@@ -79,7 +79,7 @@ static void held_drop(struct held *held)
 	held->nr_pages = 0;
 }
 
-/* May GUP drop the mmap lock? For FOLL_LONGTERM it refuses to. */
+/* May GUP drop the mmap lock? Not every kernel lets it with FOLL_LONGTERM. */
 static bool may_retry(unsigned int how)
 {
 	return !(how & (BREAK_COW_NO_RETRY | BREAK_COW_NOWAIT |

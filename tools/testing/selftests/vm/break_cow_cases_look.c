@@ -97,7 +97,10 @@ static int by_driver(struct bc_hold *hold, struct bc_mem *mem, char *page)
 	return take(hold, page);
 }
 
-/* FOLL_COW_OK in each way to take a reference; fast GUP alone does as well. */
+/*
+ * A look in each way to take a reference, with FOLL_COW_OK if the kernel has that;
+ * fast GUP alone does as well.
+ */
 static int case_looks(const void *p)
 {
 	const struct bc_arg *arg = p;
