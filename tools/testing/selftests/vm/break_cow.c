@@ -25,7 +25,7 @@ static const struct promise promises[] = {
 	PROMISE("older", case_older,
 		SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP), PLAIN),
 	PROMISE("older, child gone", case_older, HUGETLB, BY(LOOK), .act = act_lone),
-	PROMISE("older, child beside", case_older, HUGETLB, BY(LOOK), .shared = true),
+	PROMISE("older, child beside", case_older, HUGETLB, BY(LOOK), .act = act_fork),
 	PROMISE("own", case_own, SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP),
 		SHORT | LONG, .shared = true),
 	PROMISE("own", case_own, KIND(MEM_KSM), SHORT | LONG),

@@ -21,8 +21,8 @@
  * unmaps it. It must not see what the child stores afterwards: the child is
  * the only one who maps the page, but not the only one who has it.
  *
- * Swapped: the child finds the page in the swap cache. With @shared or @act an
- * earlier child has had the page, too, and is gone before the store.
+ * Swapped: the child finds the page in the swap cache. With @act an earlier child
+ * has had the page, too, and is gone before the store.
  */
 int case_older(const void *p)
 {
@@ -35,8 +35,6 @@ int case_older(const void *p)
 	char c = 0, *page;
 
 	ret = mem_get(swapped ? MEM_4K : arg->kind, &mem);
-	if (!ret && arg->shared)
-		ret = mem_share(&mem, -1);
 	if (!ret && arg->act)
 		ret = arg->act(&mem);
 	if (ret)
@@ -62,8 +60,7 @@ int case_older(const void *p)
 	}
 
 	munmap(mem.addr, mem.len);
-	if (mem.child)
-		bc_reap(mem.child);
+	bc_reap(mem.child);
 	if (write(go[1], &c, 1) != 1)
 		return bc_why(BC_ERROR, "child: %s", strerror(errno));
 	bc_waiting("the child to store and end");
@@ -147,7 +144,7 @@ int act_fork(struct bc_mem *mem)
 /* Shared by a fork, and ours alone again */
 int act_lone(struct bc_mem *mem)
 {
-	int ret = mem_share(mem, -1);
+	int ret = act_fork(mem);
 
 	if (ret)
 		return ret;
