@@ -12,10 +12,10 @@
 	split($2, promise, ": ")
 	if (c > n || $1 != "break_cow" || !caught($c) || $2 ~ /^\(/)
 		next
-	if ($c != "HUNG" && !seen[promise[1]]++)
+	if ($c == "HUNG")
+		hung = hung == "" ? promise[1] : hung
+	else if (!seen[promise[1]]++)
 		list = list (list == "" ? "" : ";") promise[1]
-	else if (hung == "")
-		hung = promise[1]
 }
 
 END { print list == "" ? hung : list }
