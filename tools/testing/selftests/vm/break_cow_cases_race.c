@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Fast GUP takes a page of ours that is not writable, again and again, beside
- * somebody who takes the page away: for the cases of break_cow. Each race lasts a
- * second; BREAK_COW_RACE sets the seconds.
+ * somebody who takes the page away; and a store to a protected page beside the end
+ * of its protection: for the cases of break_cow. Each race lasts a second;
+ * BREAK_COW_RACE sets the seconds.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -166,6 +170,80 @@ static int case_race_pin(const void *p)
 	return ret;
 }
 
+/* Round @go of somebody who stores to what is protected */
+struct storer {
+	struct bc_mem mem;
+	unsigned int go, done;
+};
+
+static void *storer_loop(void *p)
+{
+	struct storer *s = p;
+	unsigned int n = 0;
+
+	for (;;) {
+		while (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) == n)
+			;
+		n++;
+		bc_store(s->mem.addr, n);
+		__atomic_store_n(&s->done, n, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static void sleep_ns(long ns)
+{
+	struct timespec t = { .tv_nsec = ns };
+
+	clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+/*
+ * Who stores to a page when its protection ends does not wait for an answer that
+ * was given before it asked. Nobody reads its events here. Both are on one CPU, and
+ * we go first: half a microsecond later each time, we come between any two steps of
+ * its fault.
+ */
+static int case_race_answer(const void *p)
+{
+	enum { STEP = 500, STEPS = 1000, PATIENCE = 2 };	/* ns, number, s */
+	const struct sched_param first = { .sched_priority = 1 };
+	const struct bc_arg *arg = p;
+	struct storer s = { };
+	pthread_t thread;
+	double end, late;
+	int ret, uffd;
+
+	ret = mem_get(arg->kind, &s.mem);
+	if (!ret)
+		ret = mem_protect(&s.mem, &uffd);
+	if (ret)
+		return ret;
+	bc_one_cpu();
+	if (pthread_create(&thread, NULL, storer_loop, &s))
+		return bc_why(BC_ERROR, "no thread");
+	ret = pthread_setschedparam(pthread_self(), SCHED_FIFO, &first);
+	if (ret)
+		return bc_why(BC_SKIP, "SCHED_FIFO: %s (root?)", strerror(ret));
+	for (end = bc_now() + race_time(); bc_now() < end; ) {
+		bc_beat();
+		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, true))
+			return BC_ERROR;
+		__atomic_store_n(&s.go, s.go + 1, __ATOMIC_RELEASE);
+		sleep_ns(s.go % STEPS * STEP);
+		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, false))
+			return BC_ERROR;
+		late = bc_now() + PATIENCE;
+		while (__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != s.go) {
+			if (bc_now() > late)
+				return bc_why(BC_FAIL, "store %u waits, though nothing is protected any more; want no wait",
+					      s.go);
+			sleep_ns(STEP);
+		}
+	}
+	return BC_OK;
+}
+
 #define RACE(text, func, of) \
 	PROMISE("race, " text, case_race_pin, of, BY(PIN_FAST), .beside = func)
 
@@ -175,6 +253,7 @@ static const struct promise promises[] = {
 	RACE("pageout", beside_pageout, SINGLE | KIND(MEM_THP)),
 	RACE("split and collapse", beside_split, KIND(MEM_THP)),
 	RACE("migration", beside_migrate, SINGLE | KIND(MEM_THP)),
+	PROMISE("race, answer", case_race_answer, SINGLE | KIND(MEM_THP), NOBODY),
 };
 
 PROMISES(promises)
