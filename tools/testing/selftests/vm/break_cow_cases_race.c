@@ -200,18 +200,21 @@ static void sleep_ns(long ns)
 
 /*
  * Who stores to a page when its protection ends does not wait for an answer that
- * was given before it asked. Nobody reads its events here. Both are on one CPU, and
- * we go first: half a microsecond later each time, we come between any two steps of
- * its fault.
+ * was given before it asked; it is dropped here. Both are on one CPU, and we go
+ * first: a bit later each time, we come between any two steps of its fault. A page
+ * that is ours alone may be writable from then on; one that is shared is for the
+ * next fault to copy.
  */
 static int case_race_answer(const void *p)
 {
-	enum { STEP = 500, STEPS = 1000, PATIENCE = 2 };	/* ns, number, s */
+	enum { STEPS = 64, ROUNDS = 8 * STEPS, PATIENCE = 2 };	/* s */
 	const struct sched_param first = { .sched_priority = 1 };
 	const struct bc_arg *arg = p;
 	struct storer s = { };
+	pid_t child = 0;
 	pthread_t thread;
-	double end, late;
+	double end, begin, span = 0;	/* seconds */
+	struct uffd_msg msg;
 	int ret, uffd;
 
 	ret = mem_get(arg->kind, &s.mem);
@@ -225,21 +228,36 @@ static int case_race_answer(const void *p)
 	ret = pthread_setschedparam(pthread_self(), SCHED_FIFO, &first);
 	if (ret)
 		return bc_why(BC_SKIP, "SCHED_FIFO: %s (root?)", strerror(ret));
-	for (end = bc_now() + race_time(); bc_now() < end; ) {
+	for (end = bc_now() + race_time(); s.go < ROUNDS || bc_now() < end; ) {
 		bc_beat();
+		if (arg->shared) {
+			child = bc_fork_idle(uffd);
+			if (child < 0)
+				return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+		}
 		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, true))
 			return BC_ERROR;
+		begin = bc_now();
 		__atomic_store_n(&s.go, s.go + 1, __ATOMIC_RELEASE);
-		sleep_ns(s.go % STEPS * STEP);
+		/* Once in a while see how long it takes until it waits. */
+		if (s.go % STEPS != 1) {
+			sleep_ns(s.go % STEPS * span * 1e9 / STEPS);
+		} else if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) == 1) {
+			span = bc_now() - begin;
+		} else {
+			return bc_why(BC_ERROR, "no event");
+		}
 		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, false))
 			return BC_ERROR;
-		late = bc_now() + PATIENCE;
+		begin = bc_now();
 		while (__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != s.go) {
-			if (bc_now() > late)
+			if (bc_now() > begin + PATIENCE)
 				return bc_why(BC_FAIL, "store %u waits, though nothing is protected any more; want no wait",
 					      s.go);
-			sleep_ns(STEP);
+			sleep_ns(1000);
 		}
+		if (child)
+			bc_reap(child);
 	}
 	return BC_OK;
 }
@@ -254,6 +272,8 @@ static const struct promise promises[] = {
 	RACE("split and collapse", beside_split, KIND(MEM_THP)),
 	RACE("migration", beside_migrate, SINGLE | KIND(MEM_THP)),
 	PROMISE("race, answer", case_race_answer, SINGLE | KIND(MEM_THP), NOBODY),
+	PROMISE("race, answer, shared", case_race_answer, SINGLE, NOBODY,
+		.shared = true),
 };
 
 PROMISES(promises)
