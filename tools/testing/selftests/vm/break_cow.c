@@ -258,7 +258,8 @@ static bool read_only_these(char *names)
 
 	for (name = strtok(names, ";"); name; name = strtok(NULL, ";")) {
 		if (!is_promise(name) || nr_only == ARRAY_SIZE(only)) {
-			fprintf(stderr, "BREAK_COW_ONLY: no promise '%s'; a case is called PROMISE: MEMORY\n",
+			fprintf(stderr,
+				"BREAK_COW_ONLY: no promise '%s'; cases are PROMISE: MEMORY\n",
 				name);
 			return false;
 		}

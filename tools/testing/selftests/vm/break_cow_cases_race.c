@@ -240,19 +240,18 @@ static int case_race_answer(const void *p)
 		begin = bc_now();
 		__atomic_store_n(&s.go, s.go + 1, __ATOMIC_RELEASE);
 		/* Once in a while see how long it takes until it waits. */
-		if (s.go % STEPS != 1) {
+		if (s.go % STEPS != 1)
 			sleep_ns(s.go % STEPS * span * 1e9 / STEPS);
-		} else if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) == 1) {
+		else if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) == 1)
 			span = bc_now() - begin;
-		} else {
+		else
 			return bc_why(BC_ERROR, "no event");
-		}
 		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, false))
 			return BC_ERROR;
 		begin = bc_now();
 		while (__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != s.go) {
 			if (bc_now() > begin + PATIENCE)
-				return bc_why(BC_FAIL, "store %u waits, though nothing is protected any more; want no wait",
+				return bc_why(BC_FAIL, "got store %u waiting, want it to end",
 					      s.go);
 			sleep_ns(1000);
 		}
