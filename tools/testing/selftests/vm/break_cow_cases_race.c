@@ -172,7 +172,7 @@ static int case_race_pin(const void *p)
 
 /* Round @go of somebody who stores to what is protected */
 struct storer {
-	struct bc_mem mem;
+	char *addr;
 	unsigned int go, done;
 };
 
@@ -185,7 +185,7 @@ static void *storer_loop(void *p)
 		while (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) == n)
 			;
 		n++;
-		bc_store(s->mem.addr, n);
+		bc_store(s->addr, n);
 		__atomic_store_n(&s->done, n, __ATOMIC_RELEASE);
 	}
 	return NULL;
@@ -203,23 +203,35 @@ static void sleep_ns(long ns)
  * was given before it asked; it is dropped here. Both are on one CPU, and we go
  * first: a bit later each time, we come between any two steps of its fault. A page
  * that is ours alone may be writable from then on; one that is shared is for the
- * next fault to copy.
+ * next fault to copy. Of those there are many, not to fork for each.
  */
 static int case_race_answer(const void *p)
 {
-	enum { STEPS = 64, ROUNDS = 8 * STEPS, PATIENCE = 2 };	/* s */
+	enum { STEPS = 64, ROUNDS = 32 * STEPS, PAGES = 256, PATIENCE = 2 /* s */ };
 	const struct sched_param first = { .sched_priority = 1 };
 	const struct bc_arg *arg = p;
+	double end, begin, took, span = 0;	/* seconds */
+	unsigned int n = arg->shared ? PAGES : 1;
 	struct storer s = { };
+	struct uffd_msg msg;
+	struct bc_mem mem;
 	pid_t child = 0;
 	pthread_t thread;
-	double end, begin, span = 0;	/* seconds */
-	struct uffd_msg msg;
+	size_t len;
 	int ret, uffd;
 
-	ret = mem_get(arg->kind, &s.mem);
-	if (!ret)
-		ret = mem_protect(&s.mem, &uffd);
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	len = mem.len;
+	if (arg->shared) {
+		mem.len *= n;
+		mem.addr = bc_alloc(mem.len);
+		if (!mem.addr)
+			return BC_ERROR;
+		memset(mem.addr, OLD, mem.len);
+	}
+	ret = mem_protect(&mem, &uffd);
 	if (ret)
 		return ret;
 	bc_one_cpu();
@@ -230,23 +242,28 @@ static int case_race_answer(const void *p)
 		return bc_why(BC_SKIP, "SCHED_FIFO: %s (root?)", strerror(ret));
 	for (end = bc_now() + race_time(); s.go < ROUNDS || bc_now() < end; ) {
 		bc_beat();
-		if (arg->shared) {
+		if (arg->shared && s.go % n == 0) {
+			bc_reap(child);
 			child = bc_fork_idle(uffd);
 			if (child < 0)
 				return bc_why(BC_ERROR, "fork: %s", strerror(errno));
 		}
-		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, true))
+		s.addr = mem.addr + s.go % n * len;
+		if (bc_uffd_wp(uffd, s.addr, len, true))
 			return BC_ERROR;
 		begin = bc_now();
 		__atomic_store_n(&s.go, s.go + 1, __ATOMIC_RELEASE);
-		/* Once in a while see how long it takes until it waits. */
-		if (s.go % STEPS != 1)
+		/* Once in a while see how long it takes until it waits, at best. */
+		if (s.go % STEPS != 1) {
 			sleep_ns(s.go % STEPS * span * 1e9 / STEPS);
-		else if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) == 1)
-			span = bc_now() - begin;
-		else
-			return bc_why(BC_ERROR, "no event");
-		if (bc_uffd_wp(uffd, s.mem.addr, s.mem.len, false))
+		} else {
+			if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) != 1)
+				return bc_why(BC_ERROR, "no event");
+			took = bc_now() - begin;
+			if (!span || took < span)
+				span = took;
+		}
+		if (bc_uffd_wp(uffd, s.addr, len, false))
 			return BC_ERROR;
 		begin = bc_now();
 		while (__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != s.go) {
@@ -255,9 +272,8 @@ static int case_race_answer(const void *p)
 					      s.go);
 			sleep_ns(1000);
 		}
-		if (child)
-			bc_reap(child);
 	}
+	bc_reap(child);
 	return BC_OK;
 }
 
