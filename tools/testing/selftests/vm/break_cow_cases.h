@@ -242,6 +242,7 @@ int case_keeps_wp(const void *arg);
 int case_keeps_soft_dirty(const void *arg);
 
 /* What goes on beside a case */
+#define RACE_PAGES	16	/* as many as mem_get() has mapped */
 int race_beside(struct beside *b, int (*once)(void *arg), void *arg);
 bool beside_migrate(struct bc_mem *mem, unsigned int n);
 

@@ -17,7 +17,6 @@
 #include "break_cow_cases.h"
 
 #define BALANCE		8	/* seconds to wait for it */
-#define RACE_PAGES	16	/* as many as mem_get() has mapped */
 #define PAUSE_US	1000	/* between two migrations */
 #define MPOL_MF_MOVE	0x2	/* <linux/mempolicy.h> */
 

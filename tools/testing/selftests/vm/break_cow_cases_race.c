@@ -170,25 +170,29 @@ static int case_race_pin(const void *p)
 	return ret;
 }
 
-/* Round @go of somebody who stores to what is protected */
-struct storer {
-	char *addr;
-	unsigned int go, done;
+/* Stores to what is protected: one on its way, and the end of its protection */
+struct answer {
+	struct bc_mem mem;	/* first, by which beside_store() finds the rest */
+	size_t len;		/* what is protected at a time, of @mem */
+	bool shared;
+	char *addr;		/* ... and stored to */
+	unsigned int go, done;	/* number of the store that is wanted, and made */
+	int uffd;
+	pid_t child;
+	double span;		/* seconds from @go until a store waits, at best */
 };
 
-static void *storer_loop(void *p)
+static bool beside_store(struct bc_mem *mem, unsigned int n)
 {
-	struct storer *s = p;
-	unsigned int n = 0;
+	struct answer *a = (struct answer *)mem;
+	unsigned int go = __atomic_load_n(&a->go, __ATOMIC_ACQUIRE);
 
-	for (;;) {
-		while (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) == n)
-			;
-		n++;
-		bc_store(s->addr, n);
-		__atomic_store_n(&s->done, n, __ATOMIC_RELEASE);
-	}
-	return NULL;
+	(void)n;
+	if (go == a->done)
+		return false;
+	bc_store(a->addr, go);
+	__atomic_store_n(&a->done, go, __ATOMIC_RELEASE);
+	return true;
 }
 
 static void sleep_ns(long ns)
@@ -196,6 +200,72 @@ static void sleep_ns(long ns)
 	struct timespec t = { .tv_nsec = ns };
 
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+enum { STEPS = 64, ROUNDS = 32 * STEPS, PATIENCE = 2 /* s */ };
+
+/* Let the thread beside us run into its fault, and come back at step @n of it. */
+static int answer_begin(struct answer *a, unsigned int n)
+{
+	double took, begin = bc_now();
+	struct uffd_msg msg;
+
+	__atomic_store_n(&a->go, a->go + 1, __ATOMIC_RELEASE);
+	if (n) {
+		sleep_ns(n * a->span * 1e9 / STEPS);
+		return BC_OK;
+	}
+	/* Once in a while see how long it takes. */
+	if (bc_uffd_event(a->uffd, &msg, PATIENCE * 1000) != 1)
+		return bc_why(BC_ERROR, "no event");
+	took = bc_now() - begin;
+	if (!a->span || took < a->span)
+		a->span = took;
+	return BC_OK;
+}
+
+static int answer_end(struct answer *a)
+{
+	double late = bc_now() + PATIENCE;
+
+	while (__atomic_load_n(&a->done, __ATOMIC_ACQUIRE) != a->go) {
+		if (bc_now() > late) {
+			bc_uffd_wake(a->uffd, a->addr, a->len);
+			return bc_why(BC_FAIL, "got store %u waiting, want it to end",
+				      a->go);
+		}
+		sleep_ns(1000);
+	}
+	return BC_OK;
+}
+
+/* All of it enough times to come between any two steps of a fault */
+static int answer_once(void *p)
+{
+	struct answer *a = p;
+	unsigned int i, n = a->mem.len / a->len;
+	int ret;
+
+	for (i = 0; i < ROUNDS; i++) {
+		bc_beat();
+		if (a->shared && i % n == 0) {
+			bc_reap(a->child);
+			a->child = bc_fork_idle(a->uffd);
+			if (a->child < 0)
+				return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+		}
+		a->addr = a->mem.addr + i % n * a->len;
+		if (bc_uffd_wp(a->uffd, a->addr, a->len, true))
+			return BC_ERROR;
+		ret = answer_begin(a, i % STEPS);
+		if (bc_uffd_wp(a->uffd, a->addr, a->len, false))
+			return BC_ERROR;
+		if (!ret)
+			ret = answer_end(a);
+		if (ret)
+			return ret;
+	}
+	return BC_OK;
 }
 
 /*
@@ -207,74 +277,30 @@ static void sleep_ns(long ns)
  */
 static int case_race_answer(const void *p)
 {
-	enum { STEPS = 64, ROUNDS = 32 * STEPS, PAGES = 256, PATIENCE = 2 /* s */ };
 	const struct sched_param first = { .sched_priority = 1 };
 	const struct bc_arg *arg = p;
-	double end, begin, took, span = 0;	/* seconds */
-	unsigned int n = arg->shared ? PAGES : 1;
-	struct storer s = { };
-	struct uffd_msg msg;
-	struct bc_mem mem;
-	pid_t child = 0;
-	pthread_t thread;
-	size_t len;
-	int ret, uffd;
+	struct answer a = { .shared = arg->shared };
+	struct beside beside = { .act = beside_store, .mem = &a.mem };
+	int ret;
 
-	ret = mem_get(arg->kind, &mem);
+	ret = mem_get(arg->kind, &a.mem);
 	if (ret)
 		return ret;
-	len = mem.len;
-	if (arg->shared) {
-		mem.len *= n;
-		mem.addr = bc_alloc(mem.len);
-		if (!mem.addr)
-			return BC_ERROR;
-		memset(mem.addr, OLD, mem.len);
+	a.len = a.mem.len;
+	if (a.shared) {
+		a.mem.len *= RACE_PAGES;
+		mem_set(&a.mem, OLD);
 	}
-	ret = mem_protect(&mem, &uffd);
+	ret = mem_protect(&a.mem, &a.uffd);
 	if (ret)
 		return ret;
 	bc_one_cpu();
-	if (pthread_create(&thread, NULL, storer_loop, &s))
-		return bc_why(BC_ERROR, "no thread");
-	ret = pthread_setschedparam(pthread_self(), SCHED_FIFO, &first);
-	if (ret)
-		return bc_why(BC_SKIP, "SCHED_FIFO: %s (root?)", strerror(ret));
-	for (end = bc_now() + race_time(); s.go < ROUNDS || bc_now() < end; ) {
-		bc_beat();
-		if (arg->shared && s.go % n == 0) {
-			bc_reap(child);
-			child = bc_fork_idle(uffd);
-			if (child < 0)
-				return bc_why(BC_ERROR, "fork: %s", strerror(errno));
-		}
-		s.addr = mem.addr + s.go % n * len;
-		if (bc_uffd_wp(uffd, s.addr, len, true))
-			return BC_ERROR;
-		begin = bc_now();
-		__atomic_store_n(&s.go, s.go + 1, __ATOMIC_RELEASE);
-		/* Once in a while see how long it takes until it waits, at best. */
-		if (s.go % STEPS != 1) {
-			sleep_ns(s.go % STEPS * span * 1e9 / STEPS);
-		} else {
-			if (bc_uffd_event(uffd, &msg, PATIENCE * 1000) != 1)
-				return bc_why(BC_ERROR, "no event");
-			took = bc_now() - begin;
-			if (!span || took < span)
-				span = took;
-		}
-		if (bc_uffd_wp(uffd, s.addr, len, false))
-			return BC_ERROR;
-		begin = bc_now();
-		while (__atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != s.go) {
-			if (bc_now() > begin + PATIENCE)
-				return bc_why(BC_FAIL, "got store %u waiting, want it to end",
-					      s.go);
-			sleep_ns(1000);
-		}
-	}
-	bc_reap(child);
-	return BC_OK;
+	/* The thread and the child are not to go first. */
+	if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first))
+		return bc_why(BC_SKIP, "SCHED_FIFO: %s (root?)", strerror(errno));
+	ret = race_beside(&beside, answer_once, &a);
+	bc_reap(a.child);
+	return ret;
 }
 
 #define RACE(text, func, of) \
