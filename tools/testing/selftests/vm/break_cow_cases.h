@@ -167,6 +167,7 @@ extern const char * const bc_kind_name[MEM_NR];
 extern const struct bc_holder bc_holders[BC_NR_HOLDERS];
 
 bool mem_there(enum bc_kind kind);
+#define MEM_PAGES	16	/* mapped, where one small page is got */
 int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_get_dax(struct bc_mem *mem, char *addr, bool huge);
 int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
@@ -242,7 +243,6 @@ int case_keeps_wp(const void *arg);
 int case_keeps_soft_dirty(const void *arg);
 
 /* What goes on beside a case */
-#define RACE_PAGES	16	/* as many as mem_get() has mapped */
 int race_beside(struct beside *b, int (*once)(void *arg), void *arg);
 bool beside_migrate(struct bc_mem *mem, unsigned int n);
 

@@ -376,8 +376,8 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 	case MEM_HUGETLB_1G:
 		return get_hugetlb(mem, kind == MEM_HUGETLB_1G);
 	default:
-		/* 16 pages: one to use, or all, or two to merge */
-		mem->addr = bc_alloc(16 * page);
+		/* one to use, or all, or two to merge */
+		mem->addr = bc_alloc(MEM_PAGES * page);
 		if (!mem->addr)
 			return BC_ERROR;
 	}

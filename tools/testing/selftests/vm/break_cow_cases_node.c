@@ -92,9 +92,9 @@ static char *nth_page(const struct bc_mem *mem, unsigned int n)
 /* To and fro; a huge page as a whole */
 bool beside_migrate(struct bc_mem *mem, unsigned int n)
 {
-	int nodes[RACE_PAGES], status[RACE_PAGES] = {};
+	int nodes[MEM_PAGES], status[MEM_PAGES] = {};
 	unsigned int i, nr = nr_pages(mem);
-	void *pages[RACE_PAGES];
+	void *pages[MEM_PAGES];
 
 	for (i = 0; i < nr; i++) {
 		pages[i] = nth_page(mem, i);
@@ -121,7 +121,7 @@ static int race(const struct bc_arg *arg, int (*once)(void *p))
 
 	ret = mem_get(arg->kind, &m.mem);
 	if (!ret && arg->kind == MEM_4K) {
-		m.mem.len = RACE_PAGES * bc_page_size();
+		m.mem.len = MEM_PAGES * bc_page_size();
 		mem_set(&m.mem, OLD);
 	}
 	if (!ret)

@@ -288,7 +288,7 @@ static int case_race_answer(const void *p)
 		return ret;
 	a.len = a.mem.len;
 	if (a.shared) {
-		a.mem.len *= RACE_PAGES;
+		a.mem.len *= MEM_PAGES;
 		mem_set(&a.mem, OLD);
 	}
 	ret = mem_protect(&a.mem, &a.uffd);
