@@ -196,7 +196,7 @@ static unsigned int of_kind(const struct promise *p, enum bc_kind kind, bool run
 		n += one(p, &arg, run);
 	}
 	for (i = 0; i < BC_NR_HOLDERS; i++) {
-		if (!(p->by & (1U << i)))
+		if (!(p->by & (1U << i)) || !holder_there(i))
 			continue;
 		arg.by = &bc_holders[i];
 		n += one(p, &arg, run);

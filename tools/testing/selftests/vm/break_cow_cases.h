@@ -46,13 +46,14 @@ struct bc_mem {
 enum bc_by {
 	BY_VMSPLICE,	/* a page put into a pipe: FOLL_GET, fast */
 	BY_DIRECT,	/* a write with O_DIRECT in flight: the same */
+	BY_ZEROCOPY,	/* a page sent by a socket, and not received: the same */
 	BY_URING,	/* a registered buffer: FOLL_PIN, long term, to write */
 	BY_DRIVER,	/* mm/break_cow_test.c, in all other ways */
 };
 
 enum bc_holder_nr {
-	BC_VMSPLICE, BC_DIRECT, BC_URING, BC_GET, BC_GET_FAST, BC_PIN, BC_PIN_FAST,
-	BC_PIN_LONG, BC_PIN_LONG_FAST, BC_NO_RETRY, BC_NOWAIT,
+	BC_VMSPLICE, BC_DIRECT, BC_ZEROCOPY, BC_URING, BC_GET, BC_GET_FAST,
+	BC_PIN, BC_PIN_FAST, BC_PIN_LONG, BC_PIN_LONG_FAST, BC_NO_RETRY, BC_NOWAIT,
 	BC_REMOTE, BC_LOOK, BC_LOOK_FAST, BC_LOOK_FAST_ONLY, BC_LOOK_REMOTE,
 	BC_NR_HOLDERS
 };
@@ -76,7 +77,7 @@ struct bc_flight {
 /* A reference that stays */
 struct bc_hold {
 	const struct bc_holder *by;	/* NULL: vmsplice() */
-	int pipe[2];
+	int pipe[2];	/* or two ends of a connection: BY_ZEROCOPY */
 	int driver;
 	struct bc_flight flight;
 	const void *addr;
@@ -122,7 +123,8 @@ struct bc_arg {
 
 /* Sets of holders */
 #define NOBODY		0	/* the case brings its own */
-#define PLAIN		(BY(VMSPLICE) | BY(DIRECT) | BY(GET) | BY(GET_FAST))
+#define PLAIN		(BY(VMSPLICE) | BY(DIRECT) | BY(ZEROCOPY) | BY(GET) | \
+			 BY(GET_FAST))
 #define LONG		(BY(PIN_LONG) | BY(PIN_LONG_FAST))
 #define SHORT		(PLAIN | BY(PIN) | BY(PIN_FAST) | BY(NO_RETRY) | \
 			 BY(NOWAIT) | BY(REMOTE))
@@ -197,6 +199,7 @@ int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 int flight_open(struct bc_flight *f);
 int flight_begin(struct bc_flight *f, const void *addr);
 int flight_end(struct bc_flight *f, void *buf);
+bool holder_there(enum bc_holder_nr nr);
 int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
 void hold_drop(struct bc_hold *hold);

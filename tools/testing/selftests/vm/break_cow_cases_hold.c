@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <linux/vm_sockets.h>
 
 #include "../../../../mm/break_cow_test.h"
 #include "break_cow_cases.h"
@@ -19,6 +21,7 @@
 const struct bc_holder bc_holders[BC_NR_HOLDERS] = {
 	[BC_VMSPLICE]	= { .by = BY_VMSPLICE },
 	[BC_DIRECT]	= { .name = "O_DIRECT", .by = BY_DIRECT },
+	[BC_ZEROCOPY]	= { .name = "zerocopy", .by = BY_ZEROCOPY },
 	[BC_URING]	= { .name = "io_uring", .by = BY_URING },
 	[BC_GET]	= DRIVE("get", 0),
 	[BC_GET_FAST]	= DRIVE("get fast", BREAK_COW_FAST),
@@ -53,6 +56,47 @@ static enum bc_by hold_by(const struct bc_hold *hold)
 	return hold->by ? hold->by->by : BY_VMSPLICE;
 }
 
+/**
+ * holder_there() - are there cases of this holder
+ * @nr: who it is
+ *
+ * Return: false if none are to be run.
+ */
+bool holder_there(enum bc_holder_nr nr)
+{
+	/* Sockets that go from one process of a machine to another, and not by IP */
+	return nr != BC_ZEROCOPY || !bc_kernel_before(6, 7);
+}
+
+/*
+ * A connection whose pages wait for who receives, as those of a pipe do: 0 or
+ * -errno. By IP they would be copied on the way.
+ */
+static int connection_open(int ends[2])
+{
+	struct sockaddr_vm sa = {
+		.svm_family = AF_VSOCK,
+		.svm_cid = VMADDR_CID_LOCAL,
+		.svm_port = VMADDR_PORT_ANY,
+	};
+	int server = socket(AF_VSOCK, SOCK_STREAM, 0);
+	socklen_t len = sizeof(sa);
+	const int one = 1;
+
+	ends[1] = socket(AF_VSOCK, SOCK_STREAM, 0);
+	if (server < 0 || ends[1] < 0)
+		return -ENOSYS;
+	if (bind(server, (struct sockaddr *)&sa, sizeof(sa)))
+		return errno == EADDRNOTAVAIL ? -ENOSYS : -errno;
+	if (listen(server, 1) || getsockname(server, (struct sockaddr *)&sa, &len) ||
+	    connect(ends[1], (struct sockaddr *)&sa, sizeof(sa)) ||
+	    setsockopt(ends[1], SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
+		return -errno;
+	ends[0] = accept(server, NULL, NULL);
+	close(server);
+	return ends[0] < 0 ? -errno : 0;
+}
+
 /* Open what keeps the references, unless it is: 0 or -errno */
 static int hold_open(struct bc_hold *hold)
 {
@@ -61,6 +105,8 @@ static int hold_open(struct bc_hold *hold)
 		if (!hold->pipe[1] && pipe(hold->pipe))
 			return -errno;
 		return 0;
+	case BY_ZEROCOPY:
+		return hold->pipe[1] ? 0 : connection_open(hold->pipe);
 	case BY_DIRECT:
 		return flight_open(&hold->flight);
 	case BY_DRIVER:
@@ -95,8 +141,8 @@ static int take_by_driver(struct bc_hold *hold, const void *addr)
 
 /**
  * hold_take() - take a reference to a page, and keep it
- * @hold: receives it. Taken again, vmsplice() has one more; the others drop the
- *	  one before.
+ * @hold: receives it. Taken again, vmsplice() and zerocopy have one more; the
+ *	  others drop the one before.
  * @addr: the page
  *
  * Return: 0 or -errno; -ENOSYS if this kernel has no such holder.
@@ -104,6 +150,7 @@ static int take_by_driver(struct bc_hold *hold, const void *addr)
 int hold_take(struct bc_hold *hold, const void *addr)
 {
 	int err = hold_open(hold);
+	ssize_t n;
 
 	if (err)
 		return err;
@@ -113,6 +160,9 @@ int hold_take(struct bc_hold *hold, const void *addr)
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
 		return bc_splice_page(hold->pipe[1], addr);
+	case BY_ZEROCOPY:
+		n = send(hold->pipe[1], addr, bc_page_size(), MSG_ZEROCOPY);
+		return n == (ssize_t)bc_page_size() ? 0 : n < 0 ? -errno : -EAGAIN;
 	case BY_DIRECT:
 		return flight_begin(&hold->flight, addr);
 	case BY_DRIVER:
@@ -133,6 +183,7 @@ int take(struct bc_hold *hold, const void *addr)
 {
 	static const char * const missing[] = {
 		[BY_VMSPLICE] = "vmsplice",
+		[BY_ZEROCOPY] = "vsock (CONFIG_VSOCKETS_LOOPBACK)",
 		[BY_DIRECT] = "FUSE (CONFIG_FUSE_FS, and root)",
 		[BY_URING] = "io_uring (CONFIG_IO_URING)",
 		[BY_DRIVER] = "test driver (CONFIG_BREAK_COW_TEST)",
@@ -171,7 +222,7 @@ int hold_lock(struct bc_hold *hold, bool on)
 
 /**
  * hold_same() - does a page that is held have the same byte everywhere
- * @hold: the reference; vmsplice() and O_DIRECT have none any more afterwards
+ * @hold: the reference; pipe, socket and O_DIRECT have none any more afterwards
  * @want: the byte
  * @what: for the reason
  *
@@ -190,8 +241,9 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 	bc_waiting("what is held to be read");
 	switch (hold_by(hold)) {
 	case BY_VMSPLICE:
+	case BY_ZEROCOPY:
 		if (read(hold->pipe[0], buf, sizeof(buf)) != sizeof(buf))
-			return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+			return bc_why(BC_ERROR, "read: %s", strerror(errno));
 		break;
 	case BY_DIRECT:
 		err = flight_end(&hold->flight, buf);
@@ -211,7 +263,7 @@ int hold_same(struct bc_hold *hold, unsigned char want, const char *what)
 
 /**
  * hold_sees_store() - does a page that is held show what we store to it now
- * @hold: the reference; vmsplice() and O_DIRECT have none any more afterwards
+ * @hold: the reference; pipe, socket and O_DIRECT have none any more afterwards
  * @what: for the reason
  *
  * Return: BC_OK, or BC_FAIL or BC_ERROR with the reason recorded.

@@ -207,6 +207,67 @@ static int case_race_fork(const void *p)
 	return race(p, fork_once);
 }
 
+/* What has a reference does not leave its node, and is away for each attempt. */
+static bool beside_attempts(struct bc_mem *mem, unsigned int n)
+{
+	(void)n;
+	usleep(PAUSE_US);
+	/* Of what was attempted in vain the kernel stores no status. */
+	return move_to(mem->addr, !node_of(mem->addr)) == -ENOENT;
+}
+
+struct referenced {
+	struct bc_mem mem;
+	__u64 pfn;
+};
+
+static int fork_copies_once(void *p)
+{
+	struct referenced *r = p;
+	int status = -1;
+	pid_t child = fork();
+	__u64 pfn;
+
+	if (!child) {
+		do {
+			bc_load(r->mem.addr);
+			pfn = bc_pfn(r->mem.addr);
+		} while (!pfn);
+		_exit(pfn == r->pfn ? BC_FAIL : BC_OK);
+	}
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	bc_waiting("a child to look at its page");
+	waitpid(child, &status, 0);
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		return bc_why(BC_FAIL, "got child status %#x, want 0: a page of its own",
+			      status);
+	return BC_OK;
+}
+
+/*
+ * fork() copies a page of hugetlb to which there is a reference for the child,
+ * also if it finds that page on its way to another node.
+ */
+static int case_race_older(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	struct referenced r;
+	struct beside beside = { .act = beside_attempts, .mem = &r.mem };
+	int ret;
+
+	ret = mem_get(arg->kind, &r.mem);
+	if (!ret)
+		ret = two_nodes();
+	if (!ret)
+		ret = take(&hold, r.mem.addr);
+	if (ret)
+		return ret;
+	r.pfn = bc_pfn(r.mem.addr);
+	return race_beside(&beside, fork_copies_once, &r);
+}
+
 /*
  * NUMA balancing takes a page to the node of who reads it, or even of who stores
  * to it, whom it must not let through.
@@ -264,6 +325,7 @@ static const struct promise promises[] = {
 		SINGLE | KIND(MEM_THP), NOBODY),
 	PROMISE("while it migrates, fork", case_race_fork,
 		SINGLE | KIND(MEM_THP), NOBODY),
+	PROMISE("while it migrates, older", case_race_older, HUGETLB, BY(VMSPLICE)),
 };
 
 PROMISES(promises)
