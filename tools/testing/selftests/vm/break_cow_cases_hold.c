@@ -80,21 +80,27 @@ static int connection_open(int ends[2])
 		.svm_port = VMADDR_PORT_ANY,
 	};
 	int server = socket(AF_VSOCK, SOCK_STREAM, 0);
+	int client = socket(AF_VSOCK, SOCK_STREAM, 0);
 	socklen_t len = sizeof(sa);
 	const int one = 1;
+	int err;
 
-	ends[1] = socket(AF_VSOCK, SOCK_STREAM, 0);
-	if (server < 0 || ends[1] < 0)
+	/* The case ends if there is an error, and so do these. */
+	if (server < 0 || client < 0)
 		return -ENOSYS;
 	if (bind(server, (struct sockaddr *)&sa, sizeof(sa)))
 		return errno == EADDRNOTAVAIL ? -ENOSYS : -errno;
 	if (listen(server, 1) || getsockname(server, (struct sockaddr *)&sa, &len) ||
-	    connect(ends[1], (struct sockaddr *)&sa, sizeof(sa)) ||
-	    setsockopt(ends[1], SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
+	    connect(client, (struct sockaddr *)&sa, sizeof(sa)) ||
+	    setsockopt(client, SOL_SOCKET, SO_ZEROCOPY, &one, sizeof(one)))
 		return -errno;
 	ends[0] = accept(server, NULL, NULL);
+	err = -errno;
 	close(server);
-	return ends[0] < 0 ? -errno : 0;
+	if (ends[0] < 0)
+		return err;
+	ends[1] = client;
+	return 0;
 }
 
 /* Open what keeps the references, unless it is: 0 or -errno */

@@ -325,10 +325,10 @@ static int case_many(const void *p)
 		nr = many_references(mem.addr, n, pipes);
 		if (nr < 0)
 			return bc_why(BC_ERROR, "vmsplice: %s", strerror(errno));
-		if (mprotect(mem.addr, mem.len, PROT_READ) ||
-		    mprotect(mem.addr, mem.len, PROT_READ | PROT_WRITE))
-			return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
-		ret = mem_store_ends(&mem);
+		/* Ours alone again, and nothing says so but the count. */
+		ret = act_lone(&mem);
+		if (!ret)
+			ret = mem_store_ends(&mem);
 		if (ret)
 			return ret;
 		while (nr--) {
