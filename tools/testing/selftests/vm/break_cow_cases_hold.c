@@ -203,12 +203,20 @@ int take(struct bc_hold *hold, const void *addr)
 }
 
 /**
- * hold_drop() - give back what the driver holds
+ * hold_drop() - give back what the driver holds, or a socket, once and for all
  * @hold: the reference
  */
 void hold_drop(struct bc_hold *hold)
 {
-	ioctl(hold->driver, BREAK_COW_DROP);
+	char buf[4096];
+
+	if (hold_by(hold) == BY_DRIVER) {
+		ioctl(hold->driver, BREAK_COW_DROP);
+	} else if (hold_by(hold) == BY_ZEROCOPY) {
+		shutdown(hold->pipe[1], SHUT_WR);
+		while (read(hold->pipe[0], buf, sizeof(buf)) > 0)
+			;
+	}
 }
 
 /**
