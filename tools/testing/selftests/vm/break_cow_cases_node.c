@@ -180,26 +180,37 @@ static int case_race_soft_dirty(const void *p)
 	return race(p, clear_once);
 }
 
-static int fork_once(void *p)
+/* Fork, and have the child look at what it got; @want says what it ends for. */
+static int child_looks(int (*look)(void *p), void *p, const char *want)
 {
-	struct bc_mem *mem = &((struct migrating *)p)->mem;
 	int status = -1;
 	pid_t child = fork();
-	unsigned int i;
 
-	if (!child) {
-		for (i = 0; i < nr_pages(mem); i++)
-			if (bc_load(nth_page(mem, i)) != OLD)
-				_exit(BC_FAIL);
-		_exit(BC_OK);
-	}
+	if (!child)
+		_exit(look(p));
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
-	bc_waiting("a child to read");
+	bc_waiting("a child to look at its memory");
 	waitpid(child, &status, 0);
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		return bc_why(BC_FAIL, "got child status %#x, want 0", status);
+		return bc_why(BC_FAIL, "got child status %#x, want 0: %s", status, want);
 	return BC_OK;
+}
+
+static int reads_old(void *p)
+{
+	struct bc_mem *mem = &((struct migrating *)p)->mem;
+	unsigned int i;
+
+	for (i = 0; i < nr_pages(mem); i++)
+		if (bc_load(nth_page(mem, i)) != OLD)
+			return BC_FAIL;
+	return BC_OK;
+}
+
+static int fork_once(void *p)
+{
+	return child_looks(reads_old, p, "the bytes of the page");
 }
 
 /* A child of a fork while the page migrates has that page. */
@@ -222,28 +233,21 @@ struct referenced {
 	__u64 pfn;
 };
 
-static int fork_copies_once(void *p)
+static int has_a_copy(void *p)
 {
 	struct referenced *r = p;
-	int status = -1;
-	pid_t child = fork();
 	__u64 pfn;
 
-	if (!child) {
-		do {
-			bc_load(r->mem.addr);
-			pfn = bc_pfn(r->mem.addr);
-		} while (!pfn);
-		_exit(pfn == r->pfn ? BC_FAIL : BC_OK);
-	}
-	if (child < 0)
-		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
-	bc_waiting("a child to look at its page");
-	waitpid(child, &status, 0);
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		return bc_why(BC_FAIL, "got child status %#x, want 0: a page of its own",
-			      status);
-	return BC_OK;
+	do {
+		bc_load(r->mem.addr);
+		pfn = bc_pfn(r->mem.addr);
+	} while (!pfn);
+	return pfn == r->pfn ? BC_FAIL : BC_OK;
+}
+
+static int fork_copies_once(void *p)
+{
+	return child_looks(has_a_copy, p, "a page of its own");
 }
 
 /*
