@@ -223,7 +223,6 @@ static int case_race_fork(const void *p)
 static bool beside_attempts(struct bc_mem *mem, unsigned int n)
 {
 	(void)n;
-	usleep(PAUSE_US);
 	/* Of what was attempted in vain the kernel stores no status. */
 	return move_to(mem->addr, !node_of(mem->addr)) == -ENOENT;
 }
