@@ -4,12 +4,12 @@
 # For series/check-*: one line an item, and the logs in out/check/<base>.
 # Sourced after assemble.sh.
 
-# check_start BASE: sets $BASE..., $dir, $base, $head, $list
+# check_start BASE [stock]: brings the tree up to date, and that worktree; sets $BASE..., $dir, $base, $head, $list
 check_start()
 {
 	load_base "$1"
 	lock_out
-	"$TOP/series/tree" "$BASE" >/dev/null
+	"$TOP/series/tree" "$@" >/dev/null
 	dir=$OUT/check/$BASE
 	mkdir -p "$dir/log"
 	base=$(tgit rev-parse 'base^{commit}')
