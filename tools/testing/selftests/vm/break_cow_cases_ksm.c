@@ -117,15 +117,19 @@ int case_merge_soft_dirty(const void *p)
 	return mem_keeps_soft_dirty(&mem, ksm_merge);
 }
 
-/* MADV_UNMERGEABLE, and it is no longer merged */
+/*
+ * MADV_UNMERGEABLE, and it is no longer merged. While the other half still maps the
+ * KSM page, this is copied; not every kernel tells which pages are KSM's.
+ */
 static int unmerge(struct bc_mem *mem)
 {
+	const __u64 before = bc_pfn(mem->addr);
+
 	bc_waiting("MADV_UNMERGEABLE");
 	if (madvise(mem->addr, 2 * mem->len, MADV_UNMERGEABLE))
 		return bc_why(BC_FAIL, "got %s, want it unmerged",
 			      strerror(errno));
-	if (bc_is_ksm(mem->addr) ||
-	    bc_pfn(mem->addr) == bc_pfn(mem->addr + mem->len))
+	if (bc_is_ksm(mem->addr) || bc_pfn(mem->addr) == before)
 		return bc_why(BC_FAIL, "got a KSM page, want it unmerged");
 	return BC_OK;
 }
