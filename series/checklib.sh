@@ -4,7 +4,8 @@
 # For series/check-*: one line an item, and the logs in out/check/<base>.
 # Sourced after assemble.sh.
 
-# check_start BASE [stock]: brings the tree up to date, and that worktree; sets $BASE..., $dir, $base, $head, $list
+# check_start BASE [stock]: brings the tree up to date, and that worktree; sets
+# $BASE..., $dir, $base, $head, $list
 check_start()
 {
 	load_base "$1"
