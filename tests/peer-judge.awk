@@ -16,9 +16,10 @@ function bad(text) {
 	failed = 1
 }
 
-# what a name may add of its own accord: "(feature missing)"
+# what a name may add of its own accord: "(feature missing)", and what it counted
 function stem(name) {
 	sub(/ \([^()]*\)$/, "", name)
+	gsub(/[0-9]+/, "N", name)
 	return name
 }
 

@@ -10,7 +10,7 @@
 	row = $1
 	if (row ~ /^\/vm\//)
 		row = "the base's own"
-	sub(/^\/peer\//, "", row)
+	sub(/^(in-folder )?\/peer\//, "", row)
 	sub(/ -.*/, "", row)
 	# the end of a program that had results of its own
 	whole = $2 == "(whole program)"
