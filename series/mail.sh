@@ -34,7 +34,7 @@ scratch_repo()
 # Needs a scratch_repo.
 render_mails()
 {
-	local head=$2 c description='' opts=()
+	local head=$2 c description='' opts=() date
 
 	while read -r c _; do
 		head=$(tgit show -s --format=%B "$c" |
@@ -49,6 +49,10 @@ render_mails()
 	fi
 	tgit -c branch.series.description="$description" format-patch -q -n -o "$3" \
 		--no-signature --abbrev=12 --zero-commit --no-renames "${opts[@]}" "$2..series"
+	[ -n "${4:-}" ] || return 0
+	# git dates a cover letter by the clock, which git_fixed() has stopped
+	date=$(sed -n '/^Date: /{p;q}' "$3"/0001-*.patch)
+	sed -i "0,/^Date: /s/^Date: .*/$date/" "$3/0000-cover-letter.patch"
 }
 
 # same_series LIST RANGE: do the commits of LIST ("<commit> <patch>") have the
