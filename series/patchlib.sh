@@ -25,12 +25,13 @@ driver_commit()
 	tgit log --format=%H base..refs/break-cow/series -- mm/break_cow_test.c
 }
 
-# fragments: the kernel config of the base, a file a line. A series without the
-# driver has no use for its symbol.
+# fragments [COMMIT]: the kernel config of the base, a file a line. A commit without
+# the driver, that of the whole series if none is named, has no use for its symbol.
 fragments()
 {
 	echo "$TOP/config/base.config"
-	[ -z "$(driver_commit)" ] || echo "$TOP/config/series.config"
+	! tgit cat-file -e "${1:-refs/break-cow/series}:mm/break_cow_test.c" 2>/dev/null ||
+		echo "$TOP/config/series.config"
 	[ ! -f "$TOP/config/$BASE.config" ] || echo "$TOP/config/$BASE.config"
 }
 
