@@ -227,14 +227,22 @@ static int answer_begin(struct answer *a, unsigned int n)
 static int answer_end(struct answer *a)
 {
 	double late = bc_now() + PATIENCE;
+	long nap = 1000;
 
+	/*
+	 * Longer each time: a sleep that is over before it has begun leaves the CPU
+	 * to nobody, and we go first. On a slow kernel (v7.3 with debugging, under
+	 * TCG) one of 1 us is such a sleep.
+	 */
 	while (__atomic_load_n(&a->done, __ATOMIC_ACQUIRE) != a->go) {
 		if (bc_now() > late) {
 			bc_uffd_wake(a->uffd, a->addr, a->len);
 			return bc_why(BC_FAIL, "got store %u waiting, want it to end",
 				      a->go);
 		}
-		sleep_ns(1000);
+		sleep_ns(nap);
+		if (nap < 1000000)
+			nap *= 2;
 	}
 	return BC_OK;
 }
