@@ -49,6 +49,7 @@ static const struct promise promises[] = {
 	PROMISE("read-only", case_prot, SINGLE | KIND(MEM_THP) | HUGETLB, SOME,
 		.shared = true),
 	PROMISE("read-only", case_prot, CACHE, BY(PIN_LONG_FAST)),
+	PROMISE("read-only, fork", case_prot_fork, HUGETLB, SOME),
 	PROMISE("no access", case_no_access, SINGLE | KIND(MEM_THP) | HUGETLB, NOBODY,
 		.shared = true),
 	PROMISE("soft-dirty", case_soft_dirty, SINGLE | KIND(MEM_THP), SOME,
@@ -100,6 +101,7 @@ struct limit {
 };
 
 #define NEVER	{ ~0U, 0 }
+#define BY_COUNT "do_wp_page() copies a page that has a plain reference"
 #define NO_COUNT "the kernel's own FAULT_FLAG_UNSHARE is not counted"
 
 static const struct limit limits[] = {
@@ -107,6 +109,10 @@ static const struct limit limits[] = {
 	  "fork() shares pinned pages before v5.9" },
 	{ "pin, pageout and fork", KIND(MEM_SWAP_IN), { 0, 0 }, { 5, 9 },
 	  "fork() shares pinned pages before v5.9" },
+	{ "fill, mprotect", SINGLE, { 5, 9 }, { 5, 19 }, BY_COUNT },
+	{ "fill, uffd-wp", SINGLE, { 5, 9 }, { 5, 19 }, BY_COUNT },
+	{ "fill, clear_refs", SINGLE, { 5, 9 }, { 5, 19 }, BY_COUNT },
+	{ "fill, pageout and load", SINGLE, { 5, 9 }, { 5, 19 }, BY_COUNT },
 	{ "race, fork", SINGLE | KIND(MEM_THP), { 0, 0 }, { 5, 9 },
 	  "fork() shares pinned pages before v5.9" },
 	{ "looks, core dump", ~0U, { 5, 19 }, NEVER, NO_COUNT },

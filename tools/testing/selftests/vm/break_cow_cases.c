@@ -405,6 +405,16 @@ static void on_segv(int sig)
 	siglongjmp(fault_env, 1);
 }
 
+/* Does a store end in SIGSEGV? BC_OK, or BC_FAIL with the reason recorded */
+static int store_faults(char *addr)
+{
+	signal(SIGSEGV, on_segv);
+	if (sigsetjmp(fault_env, 1))
+		return BC_OK;
+	bc_store(addr, NEW);
+	return bc_why(BC_FAIL, "got a store done, want SIGSEGV");
+}
+
 /* A copy made for a read in a mapping that is read-only is read-only. */
 int case_prot(const void *p)
 {
@@ -421,14 +431,40 @@ int case_prot(const void *p)
 	ret = take(&hold, mem.addr);
 	if (ret)
 		return ret;
-	signal(SIGSEGV, on_segv);
-	if (!sigsetjmp(fault_env, 1)) {
-		bc_store(mem.addr, NEW);
-		return bc_why(BC_FAIL, "got a store done, want SIGSEGV");
-	}
+	ret = store_faults(mem.addr);
+	if (ret)
+		return ret;
 	ret = hold_same(&hold, OLD, "the page taken");
 	bc_reap(mem.child);
 	return ret;
+}
+
+/* ... and so is a copy that fork() makes for the child. */
+int case_prot_fork(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	int ret, status;
+	struct bc_mem mem;
+	pid_t child;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	if (mprotect(mem.addr, mem.len, PROT_READ))
+		return bc_why(BC_ERROR, "mprotect: %s", strerror(errno));
+	child = fork();
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!child)
+		_exit(store_faults(mem.addr));
+	bc_waiting("the child to store");
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+		return bc_why(BC_ERROR, "the child ended with %#x", status);
+	return WEXITSTATUS(status);
 }
 
 /* Breaking COW for a read makes no page soft-dirty, the store after it does. */

@@ -46,13 +46,14 @@ struct bc_mem {
 enum bc_by {
 	BY_VMSPLICE,	/* a page put into a pipe: FOLL_GET, fast */
 	BY_DIRECT,	/* a write with O_DIRECT in flight: the same */
+	BY_FILL,	/* a read with O_DIRECT in flight: the same, to write */
 	BY_ZEROCOPY,	/* a page sent by a socket, and not received: the same */
 	BY_URING,	/* a registered buffer: FOLL_PIN, long term, to write */
 	BY_DRIVER,	/* mm/break_cow_test.c, in all other ways */
 };
 
 enum bc_holder_nr {
-	BC_VMSPLICE, BC_DIRECT, BC_ZEROCOPY, BC_URING, BC_GET, BC_GET_FAST,
+	BC_VMSPLICE, BC_DIRECT, BC_FILL, BC_ZEROCOPY, BC_URING, BC_GET, BC_GET_FAST,
 	BC_PIN, BC_PIN_FAST, BC_PIN_LONG, BC_PIN_LONG_FAST, BC_NO_RETRY, BC_NOWAIT,
 	BC_REMOTE, BC_LOOK, BC_LOOK_FAST, BC_LOOK_FAST_ONLY, BC_LOOK_REMOTE,
 	BC_NR_HOLDERS
@@ -65,13 +66,14 @@ struct bc_holder {
 	bool remote;		/* as if the memory were another process's */
 };
 
-/* A write in flight: see flight_open() */
+/* A write or read in flight: see flight_open() */
 struct bc_flight {
+	bool fill;		/* is it a read? */
 	int dev;		/* what we serve the file by; 0: not opened */
 	char path[32];
-	sem_t go, done;		/* to who writes, and back */
-	const void *addr;	/* what is being written, or NULL */
-	int err;		/* of the last write */
+	sem_t go, done;		/* to who writes or reads, and back */
+	const void *addr;	/* what is being written or filled, or NULL */
+	int err;		/* of the last one */
 };
 
 /* A reference that stays */
@@ -204,6 +206,7 @@ int hold_take(struct bc_hold *hold, const void *addr);
 int take(struct bc_hold *hold, const void *addr);
 void hold_drop(struct bc_hold *hold);
 int hold_lock(struct bc_hold *hold, bool on);
+int hold_fill(struct bc_hold *hold, unsigned char c);
 int hold_same(struct bc_hold *hold, unsigned char want, const char *what);
 int hold_sees_store(struct bc_hold *hold, const char *what);
 __u64 pfn_of(pid_t pid, const void *addr);
@@ -214,6 +217,7 @@ int case_own(const void *arg);
 int case_coherent(const void *arg);
 int case_free(const void *arg);
 int case_prot(const void *arg);
+int case_prot_fork(const void *arg);
 int case_soft_dirty(const void *arg);
 int case_remote_breaks(const void *arg);
 int case_remote_looks(const void *arg);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A write with O_DIRECT that stays in flight: to a file of FUSE, whose server we
- * are. The kernel has taken its reference to the page when the request is there
- * to be read, and looks at the page when it is read.
+ * A write or read with O_DIRECT that stays in flight: of a file of FUSE, whose server
+ * we are. The kernel has taken its reference to the page when the request is there
+ * to be read. It looks at the page when the request is read, and a read stores to it
+ * when the request is answered.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include <linux/fuse.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #include "break_cow_cases.h"
 
@@ -26,6 +28,7 @@ struct request {
 	union {
 		struct fuse_init_in init;
 		struct fuse_write_in write;
+		struct fuse_read_in read;
 		char room[2 * FUSE_MIN_READ_BUFFER];
 	} arg;
 };
@@ -36,15 +39,12 @@ static int answer(int dev, const struct request *req, int error, const void *arg
 	struct fuse_out_header out = {
 		.len = sizeof(out) + len, .error = error, .unique = req->in.unique,
 	};
-	char buf[sizeof(out) + sizeof(struct fuse_attr_out)];
+	struct iovec iov[] = { { &out, sizeof(out) }, { (void *)arg, len } };
 
-	memcpy(buf, &out, sizeof(out));
-	if (len)
-		memcpy(buf + sizeof(out), arg, len);
-	return write(dev, buf, out.len) == (ssize_t)out.len ? 0 : -errno;
+	return writev(dev, iov, 2) == (ssize_t)out.len ? 0 : -errno;
 }
 
-/* Answer one request of those that come before the first write: 0 or -errno */
+/* Answer one request of those that come before the first write or read: 0 or -errno */
 static int serve(int dev)
 {
 	struct fuse_init_out init = { .major = FUSE_KERNEL_VERSION, .minor = 23 };
@@ -75,32 +75,33 @@ static int serve(int dev)
 }
 
 /*
- * Who writes. Its table of files is its own: the files of a child that the others
+ * Who writes or reads. Its table of files is its own: the files of a child that the others
  * fork must not end with this one, for that waits for the write.
  */
 static void *writer_thread(void *arg)
 {
 	struct bc_flight *f = arg;
-	int dev = f->dev, file = -1;
+	int dev = f->dev, file = -1, how = O_DIRECT | (f->fill ? O_RDONLY : O_WRONLY);
 
 	if (!unshare(CLONE_FILES)) {
 		/* Else the connection would be up as long as we wait for it. */
 		close(dev);
-		file = open(f->path, O_WRONLY | O_DIRECT);
+		file = open(f->path, how);
 	}
 	/*
 	 * Once more, for to close it asks for a flush: when the case has ended,
 	 * there would be nobody to answer.
 	 */
 	if (file >= 0 && !close(file))
-		file = open(f->path, O_WRONLY | O_DIRECT);
+		file = open(f->path, how);
 	f->err = file < 0 ? errno : 0;
 	sem_post(&f->done);
 	for (;;) {
 		ssize_t n;
 
 		sem_wait(&f->go);
-		n = pwrite(file, f->addr, bc_page_size(), 0);
+		n = f->fill ? pread(file, (void *)f->addr, bc_page_size(), 0) :
+			      pwrite(file, f->addr, bc_page_size(), 0);
 		f->err = n < 0 ? errno : n == (ssize_t)bc_page_size() ? 0 : EIO;
 		sem_post(&f->done);
 	}
@@ -153,8 +154,8 @@ int flight_open(struct bc_flight *f)
 }
 
 /**
- * flight_begin() - write a page, and keep that from ending
- * @f: what flight_open() made; a write before is ended
+ * flight_begin() - write or fill a page, and keep that from ending
+ * @f: what flight_open() made; what was in flight before is ended
  * @addr: the page
  *
  * Return: 0 or -errno.
@@ -179,27 +180,35 @@ int flight_begin(struct bc_flight *f, const void *addr)
 }
 
 /**
- * flight_end() - let the write end
+ * flight_end() - let the write or read end
  * @f: what flight_begin() began
- * @buf: receives what the page holds now
+ * @buf: receives what the page holds now, or has what it is filled with
  *
  * Return: 0 or -errno.
  */
 int flight_end(struct bc_flight *f, void *buf)
 {
-	const size_t page = bc_page_size(), head = sizeof(struct fuse_in_header) +
-						   sizeof(struct fuse_write_in);
+	const size_t page = bc_page_size(), in = sizeof(struct fuse_in_header);
+	const size_t head = in + sizeof(struct fuse_write_in);
 	struct fuse_write_out out = { .size = page };
 	static struct request req;
+	ssize_t n;
 	int err;
 
 	f->addr = NULL;
-	if (read(f->dev, &req, sizeof(req)) != (ssize_t)(head + page))
+	n = read(f->dev, &req, sizeof(req));
+	if (n != (ssize_t)(f->fill ? in + sizeof(struct fuse_read_in) : head + page))
 		return -EIO;
-	if (req.in.opcode != FUSE_WRITE || req.arg.write.size != page)
-		return -EPROTO;
-	memcpy(buf, (char *)&req + head, page);
-	err = answer(f->dev, &req, 0, &out, sizeof(out));
+	if (f->fill) {
+		if (req.in.opcode != FUSE_READ || req.arg.read.size != page)
+			return -EPROTO;
+		err = answer(f->dev, &req, 0, buf, page);
+	} else {
+		if (req.in.opcode != FUSE_WRITE || req.arg.write.size != page)
+			return -EPROTO;
+		memcpy(buf, (char *)&req + head, page);
+		err = answer(f->dev, &req, 0, &out, sizeof(out));
+	}
 	if (err)
 		return err;
 	while (sem_wait(&f->done))

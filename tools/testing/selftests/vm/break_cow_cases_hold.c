@@ -21,6 +21,7 @@
 const struct bc_holder bc_holders[BC_NR_HOLDERS] = {
 	[BC_VMSPLICE]	= { .by = BY_VMSPLICE },
 	[BC_DIRECT]	= { .name = "O_DIRECT", .by = BY_DIRECT },
+	[BC_FILL]	= { .name = "O_DIRECT", .by = BY_FILL },
 	[BC_ZEROCOPY]	= { .name = "zerocopy", .by = BY_ZEROCOPY },
 	[BC_URING]	= { .name = "io_uring", .by = BY_URING },
 	[BC_GET]	= DRIVE("get", 0),
@@ -114,6 +115,8 @@ static int hold_open(struct bc_hold *hold)
 	case BY_ZEROCOPY:
 		return hold->pipe[1] ? 0 : connection_open(hold->pipe);
 	case BY_DIRECT:
+	case BY_FILL:
+		hold->flight.fill = hold_by(hold) == BY_FILL;
 		return flight_open(&hold->flight);
 	case BY_DRIVER:
 		if (!hold->driver)
@@ -170,6 +173,7 @@ int hold_take(struct bc_hold *hold, const void *addr)
 		n = send(hold->pipe[1], addr, bc_page_size(), MSG_ZEROCOPY);
 		return n == (ssize_t)bc_page_size() ? 0 : n < 0 ? -errno : -EAGAIN;
 	case BY_DIRECT:
+	case BY_FILL:
 		return flight_begin(&hold->flight, addr);
 	case BY_DRIVER:
 		return take_by_driver(hold, addr);
@@ -191,6 +195,7 @@ int take(struct bc_hold *hold, const void *addr)
 		[BY_VMSPLICE] = "vmsplice",
 		[BY_ZEROCOPY] = "vsock (CONFIG_VSOCKETS_LOOPBACK)",
 		[BY_DIRECT] = "FUSE (CONFIG_FUSE_FS, and root)",
+		[BY_FILL] = "FUSE (CONFIG_FUSE_FS, and root)",
 		[BY_URING] = "io_uring (CONFIG_IO_URING)",
 		[BY_DRIVER] = "test driver (CONFIG_BREAK_COW_TEST)",
 	};
@@ -232,6 +237,24 @@ int hold_lock(struct bc_hold *hold, bool on)
 	if (ioctl(hold->driver, on ? BREAK_COW_LOCK : BREAK_COW_UNLOCK))
 		return bc_why(BC_ERROR, "driver: %s", strerror(errno));
 	return BC_OK;
+}
+
+/**
+ * hold_fill() - have the read with O_DIRECT store to a page that it holds, and end
+ * @hold: the reference, by BC_FILL; there is none any more afterwards
+ * @c: what it stores, everywhere in the page
+ *
+ * Return: BC_OK, or BC_ERROR with the reason recorded.
+ */
+int hold_fill(struct bc_hold *hold, unsigned char c)
+{
+	static char buf[4096];
+	int err;
+
+	bc_waiting("a read with O_DIRECT to end");
+	memset(buf, c, sizeof(buf));
+	err = flight_end(&hold->flight, buf);
+	return err ? bc_why(BC_ERROR, "FUSE: %s", strerror(-err)) : BC_OK;
 }
 
 /**

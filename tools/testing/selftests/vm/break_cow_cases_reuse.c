@@ -153,11 +153,8 @@ int act_lone(struct bc_mem *mem)
 	return BC_OK;
 }
 
-/*
- * A page that is in the swap cache is unmapped by reclaim, pinned or not, and
- * fork shares an entry of swap without a look at the page.
- */
-int act_pageout_fork(struct bc_mem *mem)
+/* Reclaim unmaps what is not pinned: as often as it takes to get it into swap. */
+static int act_pageout(struct bc_mem *mem)
 {
 	unsigned int i;
 
@@ -165,7 +162,18 @@ int act_pageout_fork(struct bc_mem *mem)
 		if (mem_pageout(mem))
 			return bc_why(BC_SKIP, "no MADV_PAGEOUT: %s",
 				      strerror(errno));
-	return act_fork(mem);
+	return BC_OK;
+}
+
+/*
+ * A page that is in the swap cache is unmapped by reclaim, pinned or not, and
+ * fork shares an entry of swap without a look at the page.
+ */
+int act_pageout_fork(struct bc_mem *mem)
+{
+	int ret = act_pageout(mem);
+
+	return ret ? ret : act_fork(mem);
 }
 
 /*
@@ -200,6 +208,97 @@ int case_pin(const void *p)
 	}
 	bc_reap(mem.child);
 	return ret;
+}
+
+/*
+ * A read with O_DIRECT is in flight when the entry of its page becomes one that is
+ * not writable, and the process stores to another part of the page. What is read
+ * must still be seen: it goes to the same page, pin or plain reference.
+ */
+static int fill(const struct bc_arg *arg, bool load)
+{
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem;
+	char *page;
+	int ret;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	page = mem_middle(&mem);
+	ret = take(&hold, page);
+	if (!ret)
+		ret = arg->act(&mem);
+	if (ret)
+		return ret;
+	if (load && bc_load(page) != OLD)
+		return bc_why(BC_ERROR, "the page has other bytes");
+	bc_waiting("a store beside what is read");
+	bc_store(page, NEW);
+	ret = hold_fill(&hold, SECRET);
+	if (ret)
+		return ret;
+	return bytes_same((unsigned char *)page, bc_page_size(), SECRET,
+			  "the page that was read to");
+}
+
+static int case_fill(const void *p)
+{
+	return fill(p, false);
+}
+
+/* ... and looks at it before that */
+static int case_fill_load(const void *p)
+{
+	return fill(p, true);
+}
+
+/*
+ * A child looks at a page that we share, and has one of its own by a store before
+ * it is done. What we store then, as the only one to map the page that it looks at,
+ * must not be seen: all of a page that was swapped out, which a store may bring back
+ * in place.
+ */
+static int case_look_lasts(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	int ready[2], go[2], status, ret;
+	struct bc_mem mem;
+	pid_t child;
+	char c = 0;
+
+	ret = mem_get(arg->kind, &mem);
+	if (ret)
+		return ret;
+	if (pipe(ready) || pipe(go))
+		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+	child = fork();
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!child) {
+		close(ready[0]);
+		close(go[1]);
+		ret = take(&hold, mem.addr);
+		if (ret)
+			_exit(ret);
+		mem_set(&mem, NEW);
+		if (write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 1)
+			_exit(bc_why(BC_ERROR, "parent: %s", strerror(errno)));
+		_exit(hold_same(&hold, OLD, "what the child looks at"));
+	}
+	close(ready[1]);
+	/* If there is nothing to read, the child's status has the reason. */
+	ret = read(ready[0], &c, 1) == 1 ? act_pageout(&mem) : BC_OK;
+	if (ret)
+		return ret;
+	mem_set(&mem, SECRET);
+	if (write(go[1], &c, 1) != 1)
+		return bc_why(BC_ERROR, "child: %s", strerror(errno));
+	bc_waiting("the child to end");
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+		return bc_why(BC_ERROR, "the child ended with %#x", status);
+	return WEXITSTATUS(status);
 }
 
 /**
@@ -342,6 +441,16 @@ static int case_many(const void *p)
 
 static const struct promise promises[] = {
 	PROMISE("many references", case_many, KIND(MEM_4K), NOBODY),
+	PROMISE("look, lasts", case_look_lasts, SINGLE, BY(LOOK)),
+	PROMISE("fill, mprotect", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
+		.act = act_mprotect),
+	PROMISE("fill, uffd-wp", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
+		.act = act_uffd_wp),
+	PROMISE("fill, clear_refs", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
+		.act = act_clear_refs),
+	PROMISE("fill, pageout", case_fill, SINGLE, BY(FILL), .act = act_pageout),
+	PROMISE("fill, pageout and load", case_fill_load, SINGLE, BY(FILL),
+		.act = act_pageout),
 };
 
 PROMISES(promises)
