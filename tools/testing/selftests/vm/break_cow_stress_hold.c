@@ -188,6 +188,7 @@ static unsigned int driver_how(struct lane *l, enum op op, struct page *p)
 void hold_get(struct lane *l, enum op op, struct page *p)
 {
 	bool write = false, own = false, pin = false;
+	unsigned long epoch = epoch_now();
 	struct look look;
 	struct hold *h;
 	unsigned int i;
@@ -239,7 +240,12 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 	} else {
 		gup_end(l, p, &look, false);
 	}
-	if (p->region == R_KSM && op != OP_AIO && p->anon && bc_is_ksm(p->addr))
+	/*
+	 * From fork() on a plain reference is to a page that is shared, which ksmd
+	 * may make one of KSM's if the entry is clean.
+	 */
+	if (p->region == R_KSM && op != OP_AIO && p->anon && bc_is_ksm(p->addr) &&
+	    (pin || (epoch && epoch == epoch_now())))
 		violate(l, p, "a KSM page was handed out");
 
 	h->page = p;
@@ -270,7 +276,10 @@ static int hold_read(struct lane *l, struct hold *h)
 		close(l->scratch[1]);
 		return pipe2(l->scratch, O_CLOEXEC) ? errno : EIO;
 	case HOLD_AIO:
-		n = syscall(SYS_io_getevents, l->aio, 1, 1, &event, NULL);
+		/* It is not restarted after a ptrace-stop, as most calls are. */
+		do {
+			n = syscall(SYS_io_getevents, l->aio, 1, 1, &event, NULL);
+		} while (n < 0 && errno == EINTR);
 		if (n != 1)
 			return n < 0 ? errno : EIO;
 		h->kind = HOLD_NONE;
