@@ -281,8 +281,8 @@ static int once(const struct bench *b, struct sample *first, struct sample *agai
 /*
  * Nobody else on this CPU, not even our children; if it may not be, so be it. They are
  * of the same priority, to wait until we do: on v6.12 and later the deadline server for
- * fair tasks may let one of these go first, and fork() would take the time
- * of the child's exit, too.
+ * fair tasks may let one of these go first, and fork() would take the time of the
+ * child's exit, too.
  */
 static void alone(void)
 {

@@ -226,15 +226,34 @@ int case_evict(const void *p)
 	return ret;
 }
 
+/**
+ * child_result() - wait for a child that ends with the result of a case
+ * @child: the child
+ *
+ * Return: its result; BC_ERROR with the reason recorded if it has none.
+ */
+int child_result(pid_t child)
+{
+	int status;
+
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+		return bc_why(BC_ERROR, "the child ended with %#x", status);
+	return WEXITSTATUS(status);
+}
+
 /*
  * CVE-2020-29374: a child takes a reference to a page that it shares with its
  * parent, and unmaps it. It must not see what the parent stores afterwards.
+ *
+ * With @act the child has a page of its own by a store instead, and that is done to
+ * the parent's memory before it stores: its mapping stays, which is all that tells of
+ * the child if the reference is one that only looks.
  */
 int case_leak(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	int ready[2], go[2], status, ret;
+	int ready[2], go[2], ret;
 	struct bc_mem mem;
 	pid_t child;
 	char c = 0, *page;
@@ -253,7 +272,10 @@ int case_leak(const void *p)
 		close(ready[0]);
 		close(go[1]);
 		ret = take(&hold, page);
-		munmap(mem.addr, mem.len);
+		if (arg->act)
+			mem_set(&mem, NEW);
+		else
+			munmap(mem.addr, mem.len);
 		if (!ret && (write(ready[1], &c, 1) != 1 ||
 			     read(go[0], &c, 1) != 1))
 			ret = bc_why(BC_ERROR, "parent: %s", strerror(errno));
@@ -266,14 +288,15 @@ int case_leak(const void *p)
 	close(go[0]);
 	bc_waiting("the child to take its reference");
 	if (read(ready[0], &c, 1) == 1) {
+		ret = arg->act ? arg->act(&mem) : BC_OK;
+		if (ret)
+			return ret;
 		mem_set(&mem, SECRET);
 		if (write(go[1], &c, 1) != 1)
 			return bc_why(BC_ERROR, "child: %s", strerror(errno));
 	}
 	bc_waiting("the child to end");
-	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
-		return bc_why(BC_ERROR, "the child ended with %#x", status);
-	return WEXITSTATUS(status);
+	return child_result(child);
 }
 
 /*
@@ -444,9 +467,9 @@ int case_prot_fork(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	int ret, status;
 	struct bc_mem mem;
 	pid_t child;
+	int ret;
 
 	ret = mem_get(arg->kind, &mem);
 	if (ret)
@@ -462,9 +485,7 @@ int case_prot_fork(const void *p)
 	if (!child)
 		_exit(store_faults(mem.addr));
 	bc_waiting("the child to store");
-	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
-		return bc_why(BC_ERROR, "the child ended with %#x", status);
-	return WEXITSTATUS(status);
+	return child_result(child);
 }
 
 /* Breaking COW for a read makes no page soft-dirty, the store after it does. */

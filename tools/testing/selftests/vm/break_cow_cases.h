@@ -195,6 +195,7 @@ int khugepaged_fast(bool on);
 int two_nodes(void);
 char *mem_middle(const struct bc_mem *mem);
 char *mem_thp_addr(void);
+int child_result(pid_t child);
 int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 	       const char *what);

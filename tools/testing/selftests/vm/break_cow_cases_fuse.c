@@ -75,8 +75,8 @@ static int serve(int dev)
 }
 
 /*
- * Who writes or reads. Its table of files is its own: the files of a child that the others
- * fork must not end with this one, for that waits for the write.
+ * Who writes or reads. Its table of files is its own: the files of a child that the
+ * others fork must not end with this one, for that waits for what is in flight.
  */
 static void *writer_thread(void *arg)
 {

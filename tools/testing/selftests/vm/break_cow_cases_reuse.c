@@ -29,8 +29,8 @@ int case_older(const void *p)
 	const struct bc_arg *arg = p;
 	bool swapped = arg->kind == MEM_SWAP;
 	struct bc_hold hold = { .by = arg->by };
-	int go[2], status, ret;
 	struct bc_mem mem;
+	int go[2], ret;
 	pid_t child;
 	char c = 0, *page;
 
@@ -64,11 +64,8 @@ int case_older(const void *p)
 	if (write(go[1], &c, 1) != 1)
 		return bc_why(BC_ERROR, "child: %s", strerror(errno));
 	bc_waiting("the child to store and end");
-	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
-		return bc_why(BC_ERROR, "the child ended with %#x", status);
-	if (WEXITSTATUS(status))
-		return WEXITSTATUS(status);
-	return hold_same(&hold, OLD, "what was taken before fork");
+	ret = child_result(child);
+	return ret ? ret : hold_same(&hold, OLD, "what was taken before fork");
 }
 
 /*
@@ -165,6 +162,16 @@ static int act_pageout(struct bc_mem *mem)
 	return BC_OK;
 }
 
+/* ... and get it back by a load. */
+static int act_pageout_load(struct bc_mem *mem)
+{
+	int ret = act_pageout(mem);
+
+	if (!ret && bc_load(mem->addr) != OLD)
+		return bc_why(BC_ERROR, "the page has other bytes");
+	return ret;
+}
+
 /*
  * A page that is in the swap cache is unmapped by reclaim, pinned or not, and
  * fork shares an entry of swap without a look at the page.
@@ -215,8 +222,9 @@ int case_pin(const void *p)
  * not writable, and the process stores to another part of the page. What is read
  * must still be seen: it goes to the same page, pin or plain reference.
  */
-static int fill(const struct bc_arg *arg, bool load)
+static int case_fill(const void *p)
 {
+	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
 	struct bc_mem mem;
 	char *page;
@@ -231,8 +239,6 @@ static int fill(const struct bc_arg *arg, bool load)
 		ret = arg->act(&mem);
 	if (ret)
 		return ret;
-	if (load && bc_load(page) != OLD)
-		return bc_why(BC_ERROR, "the page has other bytes");
 	bc_waiting("a store beside what is read");
 	bc_store(page, NEW);
 	ret = hold_fill(&hold, SECRET);
@@ -240,65 +246,6 @@ static int fill(const struct bc_arg *arg, bool load)
 		return ret;
 	return bytes_same((unsigned char *)page, bc_page_size(), SECRET,
 			  "the page that was read to");
-}
-
-static int case_fill(const void *p)
-{
-	return fill(p, false);
-}
-
-/* ... and looks at it before that */
-static int case_fill_load(const void *p)
-{
-	return fill(p, true);
-}
-
-/*
- * A child looks at a page that we share, and has one of its own by a store before
- * it is done. What we store then, as the only one to map the page that it looks at,
- * must not be seen: all of a page that was swapped out, which a store may bring back
- * in place.
- */
-static int case_look_lasts(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_hold hold = { .by = arg->by };
-	int ready[2], go[2], status, ret;
-	struct bc_mem mem;
-	pid_t child;
-	char c = 0;
-
-	ret = mem_get(arg->kind, &mem);
-	if (ret)
-		return ret;
-	if (pipe(ready) || pipe(go))
-		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
-	child = fork();
-	if (child < 0)
-		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
-	if (!child) {
-		close(ready[0]);
-		close(go[1]);
-		ret = take(&hold, mem.addr);
-		if (ret)
-			_exit(ret);
-		mem_set(&mem, NEW);
-		if (write(ready[1], &c, 1) != 1 || read(go[0], &c, 1) != 1)
-			_exit(bc_why(BC_ERROR, "parent: %s", strerror(errno)));
-		_exit(hold_same(&hold, OLD, "what the child looks at"));
-	}
-	close(ready[1]);
-	/* If there is nothing to read, the child's status has the reason. */
-	ret = read(ready[0], &c, 1) == 1 ? act_pageout(&mem) : BC_OK;
-	if (ret)
-		return ret;
-	mem_set(&mem, SECRET);
-	if (write(go[1], &c, 1) != 1)
-		return bc_why(BC_ERROR, "child: %s", strerror(errno));
-	bc_waiting("the child to end");
-	if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
-		return bc_why(BC_ERROR, "the child ended with %#x", status);
-	return WEXITSTATUS(status);
 }
 
 /**
@@ -441,7 +388,7 @@ static int case_many(const void *p)
 
 static const struct promise promises[] = {
 	PROMISE("many references", case_many, KIND(MEM_4K), NOBODY),
-	PROMISE("look, lasts", case_look_lasts, SINGLE, BY(LOOK)),
+	PROMISE("look, lasts", case_leak, SINGLE, BY(LOOK), .act = act_pageout),
 	PROMISE("fill, mprotect", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
 		.act = act_mprotect),
 	PROMISE("fill, uffd-wp", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
@@ -449,8 +396,8 @@ static const struct promise promises[] = {
 	PROMISE("fill, clear_refs", case_fill, SINGLE | KIND(MEM_THP), BY(FILL),
 		.act = act_clear_refs),
 	PROMISE("fill, pageout", case_fill, SINGLE, BY(FILL), .act = act_pageout),
-	PROMISE("fill, pageout and load", case_fill_load, SINGLE, BY(FILL),
-		.act = act_pageout),
+	PROMISE("fill, pageout and load", case_fill, SINGLE, BY(FILL),
+		.act = act_pageout_load),
 };
 
 PROMISES(promises)

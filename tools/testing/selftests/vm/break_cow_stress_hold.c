@@ -32,11 +32,10 @@ static __u64 pagemap(struct page *p)
 /* Before a read by GUP: what must not change? */
 void gup_begin(struct page *p, struct look *look)
 {
-	look->epoch = 0;
+	look->epoch = epoch_now();
 	look->entry = 0;
 	if (p->region != R_SMALL && p->region != R_FILE)
 		return;
-	look->epoch = epoch_now();
 	look->entry = pagemap(p);
 }
 
@@ -188,7 +187,6 @@ static unsigned int driver_how(struct lane *l, enum op op, struct page *p)
 void hold_get(struct lane *l, enum op op, struct page *p)
 {
 	bool write = false, own = false, pin = false;
-	unsigned long epoch = epoch_now();
 	struct look look;
 	struct hold *h;
 	unsigned int i;
@@ -245,7 +243,7 @@ void hold_get(struct lane *l, enum op op, struct page *p)
 	 * may make one of KSM's if the entry is clean.
 	 */
 	if (p->region == R_KSM && op != OP_AIO && p->anon && bc_is_ksm(p->addr) &&
-	    (pin || (epoch && epoch == epoch_now())))
+	    (pin || (look.epoch && look.epoch == epoch_now())))
 		violate(l, p, "a KSM page was handed out");
 
 	h->page = p;
