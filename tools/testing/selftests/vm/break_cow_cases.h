@@ -176,7 +176,7 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_get_dax(struct bc_mem *mem, char *addr, bool huge);
 int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
 void mem_set(struct bc_mem *mem, char c);
-void mem_use_up(enum bc_kind kind);
+void *mem_use_up(enum bc_kind kind);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_pageout(const struct bc_mem *mem);
 int mem_swap_out(struct bc_mem *mem);
@@ -236,6 +236,7 @@ int case_merge_uffd_wp(const void *arg);
 int case_merge_soft_dirty(const void *arg);
 int case_unmerge(const void *arg);
 int case_looks_ksm(const void *arg);
+int case_looks_fork(const void *arg);
 
 /* What happens to pinned memory in case_pin() */
 int act_mprotect(struct bc_mem *mem);
@@ -243,6 +244,8 @@ int act_uffd_wp(struct bc_mem *mem);
 int act_clear_refs(struct bc_mem *mem);
 int act_fork(struct bc_mem *mem);
 int act_lone(struct bc_mem *mem);
+int act_fork_empty(struct bc_mem *mem);
+int act_lone_empty(struct bc_mem *mem);
 int act_pageout_fork(struct bc_mem *mem);
 int act_ksm(struct bc_mem *mem);
 

@@ -22,7 +22,7 @@
  * the only one who maps the page, but not the only one who has it.
  *
  * Swapped: the child finds the page in the swap cache. With @act an earlier child
- * has had the page, too, and is gone before the store.
+ * shares the page, too, and is gone before the store.
  */
 int case_older(const void *p)
 {
@@ -35,14 +35,14 @@ int case_older(const void *p)
 	char c = 0, *page;
 
 	ret = mem_get(swapped ? MEM_4K : arg->kind, &mem);
-	if (!ret && arg->act)
-		ret = arg->act(&mem);
 	if (ret)
 		return ret;
 	page = mem_middle(&mem);
 	if (pipe(go))
 		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
 	ret = take(&hold, page);
+	if (!ret && arg->act)
+		ret = arg->act(&mem);
 	if (ret)
 		return ret;
 
@@ -150,6 +150,51 @@ int act_lone(struct bc_mem *mem)
 	return BC_OK;
 }
 
+/**
+ * mem_use_up() - take all memory of a kind that there is, until the case ends
+ * @kind: one of which there is little: hugetlb
+ *
+ * Return: the last of it. Each begins with the address of the one before.
+ */
+void *mem_use_up(enum bc_kind kind)
+{
+	struct bc_mem more;
+	void *last = NULL;
+
+	while (mem_get(kind, &more) == BC_OK) {
+		*(void **)more.addr = last;
+		last = more.addr;
+	}
+	return last;
+}
+
+/* Shared by a fork that found no page to copy to: there are some again. */
+int act_fork_empty(struct bc_mem *mem)
+{
+	void *last = mem_use_up(MEM_HUGETLB);
+	int ret = act_fork(mem);
+
+	while (last) {
+		void *before = *(void **)last;
+
+		munmap(last, mem->len);
+		last = before;
+	}
+	if (!ret && pfn_of(mem->child, mem->addr) != bc_pfn(mem->addr))
+		return bc_why(BC_ERROR, "the page is not shared");
+	return ret;
+}
+
+/* ... and ours alone again */
+int act_lone_empty(struct bc_mem *mem)
+{
+	int ret = act_fork_empty(mem);
+
+	bc_reap(mem->child);
+	mem->child = 0;
+	return ret;
+}
+
 /* Reclaim unmaps what is not pinned: as often as it takes to get it into swap. */
 static int act_pageout(struct bc_mem *mem)
 {
@@ -248,16 +293,28 @@ static int case_fill(const void *p)
 			  "the page that was read to");
 }
 
-/**
- * mem_use_up() - take all memory of a kind that there is, until the case ends
- * @kind: one of which there is little: hugetlb
+/*
+ * fork() copies no page of who keeps none: somebody looks at it, or it was
+ * unmapped by a child that is about to end.
  */
-void mem_use_up(enum bc_kind kind)
+int case_looks_fork(const void *p)
 {
-	struct bc_mem more;
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem;
+	int ret;
 
-	while (mem_get(kind, &more) == BC_OK)
-		;
+	ret = mem_get(arg->kind, &mem);
+	if (!ret)
+		ret = take(&hold, mem.addr);
+	if (!ret)
+		ret = act_fork(&mem);
+	if (ret)
+		return ret;
+	if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+		return bc_why(BC_FAIL, "got another page in the child, want it shared");
+	bc_reap(mem.child);
+	return BC_OK;
 }
 
 /*
