@@ -154,7 +154,8 @@ int act_lone(struct bc_mem *mem)
  * mem_use_up() - take all memory of a kind that there is, until the case ends
  * @kind: one of which there is little: hugetlb
  *
- * Return: the last of it. Each begins with the address of the one before.
+ * Return: the last of it. Each begins with the address of the one before. A child has
+ * none of it.
  */
 void *mem_use_up(enum bc_kind kind)
 {
@@ -163,6 +164,7 @@ void *mem_use_up(enum bc_kind kind)
 
 	while (mem_get(kind, &more) == BC_OK) {
 		*(void **)more.addr = last;
+		madvise(more.addr, more.len, MADV_DONTFORK);
 		last = more.addr;
 	}
 	return last;
