@@ -107,10 +107,10 @@ function compare(key,    i, m, r) {
 function bounds(key, part, stock,    state, fast, store, take, again) {
 	bound = ""
 	state = part[1]
-	again = sub(/, again$/, "", state)
+	again = sub(/, (again|loop)$/, "", state)
 	fast = part[2] ~ / fast$/
 	store = part[2] == "store"
-	take = part[2] ~ /^(get|pin)/
+	take = part[2] ~ /^(get|pin|vmsplice)/
 	if (part[4] == "cost" && state == "writable" && fast) {
 		bound = "(a) fast GUP: at most 4 instructions a page more"
 		limit = stock + 4

@@ -410,12 +410,13 @@ static int way_splice(const struct way *way, struct area *a, char *addr, size_t 
 
 static const struct way splices = { "vmsplice", way_splice, 0 };
 
-/* A loop of vmsplice() over the same memory, of which nothing was ever written */
+/* A loop of vmsplice() over the same memory */
 static int bench_splice(const void *arg)
 {
 	static double first[NR_MEASURES][MAX_RUNS], loop[NR_MEASURES][MAX_RUNS];
 	const struct bench *b = arg;
 	struct sample s;
+	char name[80];
 	struct area a;
 	unsigned int run, m, i;
 	int ret;
@@ -439,12 +440,13 @@ static int bench_splice(const void *arg)
 		if (ret)
 			return ret;
 	}
+	snprintf(name, sizeof(name), "%s, loop", state_name[b->state]);
 	for (m = 0; m < SPLITS; m++) {
 		if (m == CALL || m == FIRST)
 			continue;
 		emit(state_name[b->state], b->way->name, size_name[b->size],
 		     measure_name[m], first[m]);
-		emit("untouched, loop", b->way->name, size_name[b->size],
+		emit(name, b->way->name, size_name[b->size],
 		     measure_name[m], loop[m]);
 	}
 	return BC_OK;
@@ -465,7 +467,7 @@ static const struct {
 	{ ST_UFFD_WP,	 ALL, 0, 0, 0 },
 	{ ST_MPROTECT,	 ALL, ALL, ALL, 0 },
 	{ ST_CHILD_GONE, ALL, ALL, 0, 0 },
-	{ ST_SHARED,	 ALL, ALL, 0, 0 },
+	{ ST_SHARED,	 ALL, ALL, 0, S(4K) },
 	{ ST_UNTOUCHED,	 S(4K) | S(THP), ALL, S(4K), S(4K) },
 	{ ST_ZERO,	 0, S(4K) | S(THP), 0, 0 },
 	{ ST_FILE,	 S(4K) | S(THP), S(4K), 0, 0 },
