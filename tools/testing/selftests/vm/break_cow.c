@@ -28,7 +28,9 @@ static const struct promise promises[] = {
 		.act = act_lone_empty),
 	PROMISE("older, child beside", case_older, HUGETLB, BY(VMSPLICE),
 		.act = act_fork_empty),
+	PROMISE("older, child's child", case_older_child, HUGETLB, BY(VMSPLICE)),
 	PROMISE("looked at, fork", case_looks_fork, HUGETLB, BY(LOOK)),
+	PROMISE("looked at, fork after exec", case_looks_exec, HUGETLB, BY(LOOK)),
 	PROMISE("own", case_own, SINGLE | HUGE_PAGE | HUGETLB | KIND(MEM_SWAP),
 		SHORT | LONG, .shared = true),
 	PROMISE("own", case_own, KIND(MEM_KSM), SHORT | LONG),
@@ -296,10 +298,12 @@ static unsigned int all(unsigned int kinds, bool run)
 	return n;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	char *names = getenv("BREAK_COW_ONLY");
 
+	if (argc > 1 && !strcmp(argv[1], AFTER_EXEC))
+		return after_exec();
 	if (names && !read_only_these(names))
 		return 1;
 	bc_plan(all(~0U, false));

@@ -226,6 +226,7 @@ int case_remote_leaves(const void *arg);
 int case_no_memory(const void *arg);
 int case_no_memory_fork(const void *arg);
 int case_older(const void *arg);
+int case_older_child(const void *arg);
 int case_fork(const void *arg);
 int case_pin(const void *arg);
 int case_fast_only(const void *arg);
@@ -237,6 +238,11 @@ int case_merge_soft_dirty(const void *arg);
 int case_unmerge(const void *arg);
 int case_looks_ksm(const void *arg);
 int case_looks_fork(const void *arg);
+int case_looks_exec(const void *arg);
+
+/* The argument of this program when case_looks_exec() starts it */
+#define AFTER_EXEC	"--after-exec"
+int after_exec(void);
 
 /* What happens to pinned memory in case_pin() */
 int act_mprotect(struct bc_mem *mem);

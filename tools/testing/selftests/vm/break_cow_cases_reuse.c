@@ -170,18 +170,24 @@ void *mem_use_up(enum bc_kind kind)
 	return last;
 }
 
+/* Give back what mem_use_up() took, each of @len bytes. */
+static void mem_give_back(void *last, size_t len)
+{
+	while (last) {
+		void *before = *(void **)last;
+
+		munmap(last, len);
+		last = before;
+	}
+}
+
 /* Shared by a fork that found no page to copy to: there are some again. */
 int act_fork_empty(struct bc_mem *mem)
 {
 	void *last = mem_use_up(MEM_HUGETLB);
 	int ret = act_fork(mem);
 
-	while (last) {
-		void *before = *(void **)last;
-
-		munmap(last, mem->len);
-		last = before;
-	}
+	mem_give_back(last, mem->len);
 	if (!ret && pfn_of(mem->child, mem->addr) != bc_pfn(mem->addr))
 		return bc_why(BC_ERROR, "the page is not shared");
 	return ret;
@@ -195,6 +201,49 @@ int act_lone_empty(struct bc_mem *mem)
 	bc_reap(mem->child);
 	mem->child = 0;
 	return ret;
+}
+
+/*
+ * The child of a fork that found no page to copy to shares what its parent keeps. Its
+ * own fork() copies the page.
+ */
+int case_older_child(const void *p)
+{
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	void *last = NULL;
+	struct bc_mem mem;
+	int go[2], ret;
+	pid_t child;
+	char c = 0;
+
+	ret = mem_get(arg->kind, &mem);
+	if (!ret)
+		ret = take(&hold, mem.addr);
+	if (ret)
+		return ret;
+	if (pipe(go))
+		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
+	last = mem_use_up(arg->kind);
+	child = fork();
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!child) {
+		if (read(go[0], &c, 1) != 1)
+			_exit(bc_why(BC_ERROR, "parent: %s", strerror(errno)));
+		ret = act_fork(&mem);
+		if (!ret && pfn_of(mem.child, mem.addr) == bc_pfn(mem.addr))
+			ret = bc_why(BC_FAIL, "got the page in the child's child, want a copy");
+		bc_reap(mem.child);
+		_exit(ret);
+	}
+
+	mem_give_back(last, mem.len);
+	if (pfn_of(child, mem.addr) != bc_pfn(mem.addr))
+		return bc_why(BC_ERROR, "the page is not shared");
+	if (write(go[1], &c, 1) != 1)
+		return bc_why(BC_ERROR, "child: %s", strerror(errno));
+	return child_result(child);
 }
 
 /* Reclaim unmaps what is not pinned: as often as it takes to get it into swap. */
@@ -317,6 +366,38 @@ int case_looks_fork(const void *p)
 		return bc_why(BC_FAIL, "got another page in the child, want it shared");
 	bc_reap(mem.child);
 	return BC_OK;
+}
+
+/* The same in a program that was just started: exec() itself keeps nothing. */
+int case_looks_exec(const void *p)
+{
+	pid_t child = fork();
+	int ret;
+
+	(void)p;
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	if (!child) {
+		execl("/proc/self/exe", "break_cow", AFTER_EXEC, NULL);
+		_exit(bc_why(BC_ERROR, "exec: %s", strerror(errno)));
+	}
+	ret = child_result(child);
+	/* Its reasons are lost. */
+	if (ret == BC_FAIL)
+		return bc_why(ret, "got another page in the child of a program just started, want it shared");
+	return ret ? bc_why(ret, "the program that was started could not test it") : BC_OK;
+}
+
+/**
+ * after_exec() - what case_looks_exec() starts this program for
+ *
+ * Return: the result of the case.
+ */
+int after_exec(void)
+{
+	const struct bc_arg arg = { .kind = MEM_HUGETLB, .by = &bc_holders[BC_LOOK] };
+
+	return case_looks_fork(&arg);
 }
 
 /*
