@@ -31,8 +31,8 @@
  * The median is of several runs, each in memory made anew. Run it as root, on a
  * machine that does nothing else.
  *
- * Arguments are the names of cases to run, of all without any. The environment
- * variable BREAK_COW_RUNS sets the number of runs.
+ * Arguments are the names of cases to run, of all without any. In the environment
+ * BREAK_COW_RUNS is the number of runs, and BREAK_COW_WAY the only way to run.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -57,6 +57,7 @@
 #define LOOPS		32
 
 static unsigned int runs = RUNS;
+static const char *only_way;
 static int driver = -1;	/* that takes references */
 
 enum measure { COST, CALL, FIRST, FAULTS, COPIES, NEW, SPLITS, NR_MEASURES };
@@ -496,7 +497,7 @@ static unsigned int one(struct bench *b, const struct way *way, bc_fn fn,
 	for (o = only; *o; o++)
 		if (!strcmp(*o, state_name[b->state]))
 			break;
-	if (*only && !*o)
+	if ((*only && !*o) || (only_way && strcmp(only_way, way->name)))
 		return 0;
 	snprintf(name, sizeof(name), "%s: %s, %s", state_name[b->state],
 		 size_name[b->size], way->name);
@@ -535,6 +536,7 @@ int main(int argc, char **argv)
 	(void)argc;
 	if (env && atoi(env) > 0 && atoi(env) <= MAX_RUNS)
 		runs = atoi(env);
+	only_way = getenv("BREAK_COW_WAY");
 	/* Batches and counters are those of one CPU. */
 	bc_one_cpu();
 	bc_plan(all(argv + 1, false));
