@@ -6,9 +6,10 @@
 #
 # separated by tabs. A kernel's value is the median of its runs. Ratio is patched
 # against -v against=stock or control, the median of pairs of runs; spread is the
-# least and the most of that, or what the runs in one boot have. Of a call of fork()
-# the value is the least of all boots, and the ratio that of these: boots of one and
-# the same kernel are up to 4 % apart, by what they make it do besides. -v kernel=5.10, -v
+# least and the most of that, or what the runs in one boot have. Calls of fork() are
+# 1 to 4 % apart from boot to boot of one and the same kernel, in steps of about 1100
+# instructions, and there is noise in each boot: their value is the median of the least
+# of each boot, and their ratio that of these. -v kernel=5.10, -v
 # names="stock control patched": the third one is judged. Exits with 1 if a bound is
 # missed. An instruction of the evictor takes -v ns=2.
 #
@@ -30,6 +31,8 @@ BEGIN {
 	next
 }
 
+function fork_call(key) { return key ~ /\tfork\t.*\tcall$/ }
+
 function row(key) {
 	if (!(key in known)) {
 		known[key] = 1
@@ -48,7 +51,7 @@ function row(key) {
 	key = $2 OFS $3 OFS $4 OFS $5
 	row(key)
 	i = ++n[key, k]
-	val[key, k, i] = $2 ~ /^evictor/ && $5 == "cost" ? $6 / ns : $6
+	val[key, k, i] = $2 ~ /^evictor/ && $5 == "cost" ? $6 / ns : fork_call(key) ? $7 : $6
 	least[key, k] = NF > 6 ? $7 : ""
 	most[key, k] = $8
 	next
@@ -72,12 +75,6 @@ function value(key, k,    i, j, t, a, m) {
 	m = n[key, k]
 	for (i = 1; i <= m; i++)
 		a[i] = val[key, k, i]
-	if (m && key ~ /\tfork\t.*\tcall$/) {
-		for (i = 2; i <= m; i++)
-			if (a[i] < a[1])
-				a[1] = a[i]
-		return a[1]
-	}
 	for (i = 2; i <= m; i++)
 		for (j = i; j > 1 && a[j - 1] > a[j]; j--) {
 			t = a[j]; a[j] = a[j - 1]; a[j - 1] = t
@@ -97,7 +94,7 @@ function compare(key,    i, m, r) {
 	if (!m)
 		return
 	n["r", 0] = m
-	r = key ~ /\tfork\t.*\tcall$/ ? value(key, 3) / value(key, ref) : value("r", 0)
+	r = fork_call(key) ? value(key, 3) / value(key, ref) : value("r", 0)
 	ratio = sprintf("%.3f", r)
 	lo = hi = r
 	for (i = 1; i <= m; i++) {
