@@ -71,7 +71,7 @@ function row(key) {
 	}
 }
 
-function value(key, k,    i, j, t, a, m) {
+function median(key, k,    i, j, t, a, m) {
 	m = n[key, k]
 	for (i = 1; i <= m; i++)
 		a[i] = val[key, k, i]
@@ -94,7 +94,7 @@ function compare(key,    i, m, r) {
 	if (!m)
 		return
 	n["r", 0] = m
-	r = fork_call(key) ? value(key, 3) / value(key, ref) : value("r", 0)
+	r = fork_call(key) ? median(key, 3) / median(key, ref) : median("r", 0)
 	ratio = sprintf("%.3f", r)
 	lo = hi = r
 	for (i = 1; i <= m; i++) {
@@ -137,7 +137,7 @@ function bounds(key, part, stock,    state, fast, store, take, again) {
 			bound = "(b) ours and protected: " limit " faults"
 		} else if (part[4] == "cost" && fast) {
 			bound = "(b) ours and protected: fast GUP at most 1.2 x (a)"
-			limit = 1.2 * value("writable" OFS part[2] OFS part[3] OFS "cost", 3)
+			limit = 1.2 * median("writable" OFS part[2] OFS part[3] OFS "cost", 3)
 		}
 	} else if (state == "shared" && take && part[4] ~ /^(faults|copies)$/) {
 		limit = again ? 0 : part[4] == "faults" ? 2 : 1
@@ -162,13 +162,13 @@ END {
 		"ratio", "spread", "bound", "limit", "verdict"
 	for (r = 1; r <= rows; r++)
 		if (order[r] ~ /^evictor, 4M.*\tcost$/)
-			at_4m = value(order[r], 3)
+			at_4m = median(order[r], 3)
 	for (r = 1; r <= rows; r++) {
 		key = order[r]
 		split(key, part, OFS)
 		line = key
 		for (k = 1; k <= 3; k++) {
-			x = value(key, k)
+			x = median(key, k)
 			if (x == "" && part[4] ~ /^(cost|rate)$/)
 				x = word[part[1] OFS part[2] OFS part[3], k]
 			if (x ~ /\./)
@@ -177,8 +177,8 @@ END {
 		}
 		compare(key)
 		line = line OFS ratio OFS spread
-		is = value(key, 3)
-		bounds(key, part, value(key, ref))
+		is = median(key, 3)
+		bounds(key, part, median(key, ref))
 		if (bound == "" || is == "" || !limit_known()) {
 			# nothing happened where nothing was to, or had before
 			if (line ~ /\t(0\t|-\t)(0\t|-\t)(0|-)\t[^\t]*\t[^\t]*$/ ||
@@ -189,7 +189,7 @@ END {
 		}
 		# of pairs, the median of their ratios, not the ratio of medians
 		if (n[key, 3] > 1 && ratio != "-")
-			is = ratio * value(key, ref)
+			is = ratio * median(key, ref)
 		ok = is <= limit + 1e-6
 		if (!ok)
 			missed = 1

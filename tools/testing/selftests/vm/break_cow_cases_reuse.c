@@ -139,15 +139,24 @@ int act_fork(struct bc_mem *mem)
 }
 
 /* Shared by a fork, and ours alone again */
-int act_lone(struct bc_mem *mem)
+static int lone(struct bc_mem *mem, int (*share)(struct bc_mem *mem))
 {
-	int ret = act_fork(mem);
+	int ret = share(mem);
 
-	if (ret)
-		return ret;
 	bc_reap(mem->child);
 	mem->child = 0;
-	return BC_OK;
+	return ret;
+}
+
+int act_lone(struct bc_mem *mem)
+{
+	return lone(mem, act_fork);
+}
+
+/* Has a child the same page? */
+static bool child_shares(pid_t child, const struct bc_mem *mem)
+{
+	return pfn_of(child, mem->addr) == bc_pfn(mem->addr);
 }
 
 /**
@@ -188,19 +197,14 @@ int act_fork_empty(struct bc_mem *mem)
 	int ret = act_fork(mem);
 
 	mem_give_back(last, mem->len);
-	if (!ret && pfn_of(mem->child, mem->addr) != bc_pfn(mem->addr))
+	if (!ret && !child_shares(mem->child, mem))
 		return bc_why(BC_ERROR, "the page is not shared");
 	return ret;
 }
 
-/* ... and ours alone again */
 int act_lone_empty(struct bc_mem *mem)
 {
-	int ret = act_fork_empty(mem);
-
-	bc_reap(mem->child);
-	mem->child = 0;
-	return ret;
+	return lone(mem, act_fork_empty);
 }
 
 /*
@@ -211,9 +215,9 @@ int case_older_child(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	void *last = NULL;
 	struct bc_mem mem;
 	int go[2], ret;
+	void *last;
 	pid_t child;
 	char c = 0;
 
@@ -232,14 +236,14 @@ int case_older_child(const void *p)
 		if (read(go[0], &c, 1) != 1)
 			_exit(bc_why(BC_ERROR, "parent: %s", strerror(errno)));
 		ret = act_fork(&mem);
-		if (!ret && pfn_of(mem.child, mem.addr) == bc_pfn(mem.addr))
+		if (!ret && child_shares(mem.child, &mem))
 			ret = bc_why(BC_FAIL, "got the page in the child's child, want a copy");
 		bc_reap(mem.child);
 		_exit(ret);
 	}
 
 	mem_give_back(last, mem.len);
-	if (pfn_of(child, mem.addr) != bc_pfn(mem.addr))
+	if (!child_shares(child, &mem))
 		return bc_why(BC_ERROR, "the page is not shared");
 	if (write(go[1], &c, 1) != 1)
 		return bc_why(BC_ERROR, "child: %s", strerror(errno));
@@ -345,8 +349,8 @@ static int case_fill(const void *p)
 }
 
 /*
- * fork() copies no page of who keeps none: somebody looks at it, or it was
- * unmapped by a child that is about to end.
+ * fork() copies no page of who keeps none, though there is one more reference: of who
+ * looks at it, here, as of an earlier child that has unmapped it and not let go.
  */
 int case_looks_fork(const void *p)
 {
@@ -362,7 +366,7 @@ int case_looks_fork(const void *p)
 		ret = act_fork(&mem);
 	if (ret)
 		return ret;
-	if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+	if (!child_shares(mem.child, &mem))
 		return bc_why(BC_FAIL, "got another page in the child, want it shared");
 	bc_reap(mem.child);
 	return BC_OK;
@@ -451,7 +455,7 @@ int case_no_memory_fork(const void *p)
 		if (mem.child < 0)
 			return bc_why(BC_FAIL, "got %s, want a child",
 				      strerror(errno));
-		if (pfn_of(mem.child, mem.addr) != bc_pfn(mem.addr))
+		if (!child_shares(mem.child, &mem))
 			return bc_why(BC_FAIL, "got another page in the child, want it shared");
 		bc_reap(mem.child);
 		return BC_OK;
