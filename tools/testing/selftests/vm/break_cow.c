@@ -7,8 +7,9 @@
  * own and has a deadline: a read that never returns is a result as well. Run as
  * root: pagemap shows page frames to nobody else. BREAK_COW_DEADLINE sets the
  * seconds that a case may take, BREAK_COW_ONLY names the promises to test, all of
- * them otherwise ("evict;own, long term"). Pages of 1 GiB are tested if the kernel
- * was booted with some (hugepagesz=1G hugepages=3).
+ * them otherwise ("evict;own, long term"), BREAK_COW_DESTRUCTIVE allows what costs
+ * the machine a page. Pages of 1 GiB are tested if the kernel was booted with some
+ * (hugepagesz=1G hugepages=3).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,6 +307,9 @@ int main(int argc, char **argv)
 		return after_exec();
 	if (names && !read_only_these(names))
 		return 1;
+	if (!bc_pfn(&nr_only))
+		bc_skip_all("pagemap shows no page frames; run as root (CAP_SYS_ADMIN)");
+	bc_hugetlb_pool();
 	bc_plan(all(~0U, false));
 	/* What takes longer comes last: see one(). */
 	all(~HUGETLB_1G, true);

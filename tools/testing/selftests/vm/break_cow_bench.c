@@ -539,6 +539,7 @@ int main(int argc, char **argv)
 	only_way = getenv("BREAK_COW_WAY");
 	/* Batches and counters are those of one CPU. */
 	bc_one_cpu();
+	bc_hugetlb_pool();
 	bc_plan(all(argv + 1, false));
 	find_counter();
 	all(argv + 1, true);

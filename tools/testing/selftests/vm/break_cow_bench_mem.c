@@ -9,9 +9,6 @@
 
 #include "break_cow_bench.h"
 
-#ifndef MAP_HUGE_2MB
-#define MAP_HUGE_2MB	(21 << 26)
-#endif
 #ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM	0x1000
 #endif

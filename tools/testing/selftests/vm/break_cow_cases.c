@@ -122,15 +122,16 @@ int mem_store_traps(struct bc_mem *mem, int uffd)
 int mem_store_ends(struct bc_mem *mem)
 {
 	struct store store = { .addr = mem->addr };
-	struct timespec end;
+	double end = bc_now() + 2;
 	pthread_t thread;
 
 	if (pthread_create(&thread, NULL, store_new, &store))
 		return bc_why(BC_ERROR, "no thread");
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += 2;
-	if (pthread_timedjoin_np(thread, NULL, &end))
-		return bc_why(BC_FAIL, "got a store that does not end");
+	while (pthread_tryjoin_np(thread, NULL)) {
+		if (bc_now() > end)
+			return bc_why(BC_FAIL, "got a store that does not end");
+		usleep(1000);
+	}
 	return BC_OK;
 }
 

@@ -176,7 +176,7 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem);
 int mem_get_dax(struct bc_mem *mem, char *addr, bool huge);
 int mem_get_arg(const struct bc_arg *arg, struct bc_mem *mem);
 void mem_set(struct bc_mem *mem, char c);
-void *mem_use_up(enum bc_kind kind);
+int mem_use_up(enum bc_kind kind, struct bc_mem *all);
 int mem_share(struct bc_mem *mem, int close_fd);
 int mem_pageout(const struct bc_mem *mem);
 int mem_swap_out(struct bc_mem *mem);

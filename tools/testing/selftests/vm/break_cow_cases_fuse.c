@@ -23,6 +23,8 @@
 
 #include "break_cow_cases.h"
 
+#define MAX_WRITE	4096	/* bytes of a request */
+
 struct request {
 	struct fuse_in_header in;
 	union {
@@ -59,7 +61,7 @@ static int serve(int dev)
 	switch (req.in.opcode) {
 	case FUSE_INIT:
 		init.max_readahead = req.arg.init.max_readahead;
-		init.max_write = 4096;
+		init.max_write = MAX_WRITE;
 		return answer(dev, &req, 0, &init, sizeof(init));
 	case FUSE_GETATTR:
 		return answer(dev, &req, 0, &attr, sizeof(attr));
@@ -129,7 +131,8 @@ static int open_served(struct bc_flight *f)
  * flight_open() - make the file that nobody reads until we do
  * @f: receives it, once; then nothing is done
  *
- * Return: 0 or -errno; -ENOSYS if this kernel has no FUSE.
+ * Return: 0 or -errno; -ENOSYS if this kernel has no FUSE, or pages larger than what
+ * one request holds.
  */
 int flight_open(struct bc_flight *f)
 {
@@ -138,6 +141,8 @@ int flight_open(struct bc_flight *f)
 
 	if (f->dev)
 		return f->dev < 0 ? -ENOSYS : 0;
+	if (bc_page_size() > MAX_WRITE)
+		return -ENOSYS;
 	f->dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	snprintf(f->path, sizeof(f->path), "/tmp/break_cow.XXXXXX");
 	fd = mkstemp(f->path);
@@ -163,7 +168,7 @@ int flight_open(struct bc_flight *f)
 int flight_begin(struct bc_flight *f, const void *addr)
 {
 	struct pollfd in = { .fd = f->dev, .events = POLLIN };
-	static char buf[4096];
+	static char buf[MAX_WRITE];
 	int err = f->addr ? flight_end(f, buf) : 0;
 
 	if (err)

@@ -15,9 +15,6 @@
 
 #include "break_cow_cases.h"
 
-#ifndef MAP_HUGE_2MB
-#define MAP_HUGE_2MB	(21 << 26)
-#endif
 #ifndef MAP_HUGE_1GB
 #define MAP_HUGE_1GB	(30 << 26)
 #endif
@@ -121,8 +118,9 @@ int mem_pageout(const struct bc_mem *mem)
 	cpu_set_t all, one;
 	int cpu, ret = 0;
 
+	/* On more CPUs than the set has room for, this one has to do. */
 	if (sched_getaffinity(0, sizeof(all), &all))
-		CPU_ZERO(&all);
+		return madvise(mem->addr, mem->len, MADV_PAGEOUT);
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
 		if (!CPU_ISSET(cpu, &all))
 			continue;
@@ -288,16 +286,50 @@ static int get_file_huge(struct bc_mem *mem, bool hugetlb)
 	return BC_OK;
 }
 
+static void *hugetlb_map(size_t len, bool giga)
+{
+	return mmap(NULL, len, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+		    (giga ? MAP_HUGE_1GB : MAP_HUGE_2MB), -1, 0);
+}
+
 static int get_hugetlb(struct bc_mem *mem, bool giga)
 {
 	mem->len = giga ? GIGA : BC_THP_SIZE;
-	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-			 (giga ? MAP_HUGE_1GB : MAP_HUGE_2MB), -1, 0);
+	mem->addr = hugetlb_map(mem->len, giga);
 	if (mem->addr == MAP_FAILED)
 		return bc_why(BC_SKIP, "no %s huge page (nr_hugepages)",
 			      giga ? "1 GiB" : "2 MiB");
 	mem_set(mem, OLD);
+	return BC_OK;
+}
+
+/**
+ * mem_use_up() - reserve all huge pages that there are, until the case ends
+ * @kind: MEM_HUGETLB or MEM_HUGETLB_1G
+ * @all: receives them, nothing if there are none; a child has none of it
+ *
+ * Return: BC_OK, or BC_ERROR with the reason recorded.
+ */
+int mem_use_up(enum bc_kind kind, struct bc_mem *all)
+{
+#define POOL(kb, file)	"/sys/kernel/mm/hugepages/hugepages-" kb "kB/" file
+	bool giga = kind == MEM_HUGETLB_1G;
+	long n = giga ? bc_proc_get(POOL("1048576", "free_hugepages")) -
+			bc_proc_get(POOL("1048576", "resv_hugepages")) :
+			bc_proc_get(POOL("2048", "free_hugepages")) -
+			bc_proc_get(POOL("2048", "resv_hugepages"));
+
+	/* The machine may not make more of them. */
+	bc_knob(giga ? POOL("1048576", "nr_overcommit_hugepages") :
+		       POOL("2048", "nr_overcommit_hugepages"), "0");
+	*all = (struct bc_mem) { .len = n * (giga ? GIGA : BC_THP_SIZE) };
+	if (!all->len)
+		return BC_OK;
+	all->addr = hugetlb_map(all->len, giga);
+	if (all->addr == MAP_FAILED || madvise(all->addr, all->len, MADV_DONTFORK))
+		return bc_why(BC_ERROR, "the other %ld huge pages: %s", n,
+			      strerror(errno));
 	return BC_OK;
 }
 
@@ -364,7 +396,7 @@ int mem_get(enum bc_kind kind, struct bc_mem *mem)
 		mem->len = BC_THP_SIZE;
 		mem->addr = bc_thp_alloc(1);
 		if (!mem->addr)
-			return BC_SKIP;
+			return bc_last();
 		break;
 	case MEM_HUGE_ZERO:
 		mem->len = BC_THP_SIZE;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -42,14 +43,25 @@ static int move_to(void *addr, int node)
 }
 
 /**
- * two_nodes() - is there a second node of memory
+ * two_nodes() - are there nodes 0 and 1, with memory that we may use
  *
  * Return: BC_OK, or BC_SKIP with the reason recorded.
  */
 int two_nodes(void)
 {
-	if (access("/sys/devices/system/node/node1", F_OK))
-		return bc_why(BC_SKIP, "no second node of memory (numa=fake=2)");
+	char *page = bc_alloc(bc_page_size());
+	int node, ret;
+
+	if (!page)
+		return BC_ERROR;
+	bc_store(page, OLD);
+	for (node = 0; node < 2; node++) {
+		ret = move_to(page, node);
+		/* No such node, or a node of CPUs alone; not in our cpuset; no NUMA */
+		if (ret == -ENODEV || ret == -EACCES || ret == -ENOSYS)
+			return bc_why(BC_SKIP, "no memory on node %d (numa=fake=2)", node);
+	}
+	munmap(page, bc_page_size());
 	return BC_OK;
 }
 
@@ -283,11 +295,14 @@ static int act_balance(struct bc_mem *mem)
 {
 #define BALANCING	"/proc/sys/kernel/numa_balancing"
 	long was = bc_proc_get(BALANCING);
-	struct bc_mem other;
-	int i, ret = act_migrate(mem);
 	unsigned int here = 0;
+	struct bc_mem other;
 	double end;
+	int i, ret;
 
+	/* Else it may take us to the page, and not the page to us. */
+	bc_one_cpu();
+	ret = act_migrate(mem);
 	if (ret)
 		return ret;
 	/*
@@ -296,7 +311,6 @@ static int act_balance(struct bc_mem *mem)
 	 */
 	if (getenv("BREAK_COW_NO_BALANCING"))
 		return bc_why(BC_SKIP, "BREAK_COW_NO_BALANCING is set");
-	/* All CPUs are on one of the nodes. */
 	syscall(SYS_getcpu, NULL, &here, NULL);
 	if (node_of(mem->addr) == (int)here)
 		ret = act_migrate(mem);

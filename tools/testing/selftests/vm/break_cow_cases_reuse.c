@@ -159,44 +159,23 @@ static bool child_shares(pid_t child, const struct bc_mem *mem)
 	return pfn_of(child, mem->addr) == bc_pfn(mem->addr);
 }
 
-/**
- * mem_use_up() - take all memory of a kind that there is, until the case ends
- * @kind: one of which there is little: hugetlb
- *
- * Return: the last of it. Each begins with the address of the one before. A child has
- * none of it.
- */
-void *mem_use_up(enum bc_kind kind)
+/* Give back what mem_use_up() took. */
+static void mem_give_back(const struct bc_mem *all)
 {
-	struct bc_mem more;
-	void *last = NULL;
-
-	while (mem_get(kind, &more) == BC_OK) {
-		*(void **)more.addr = last;
-		madvise(more.addr, more.len, MADV_DONTFORK);
-		last = more.addr;
-	}
-	return last;
-}
-
-/* Give back what mem_use_up() took, each of @len bytes. */
-static void mem_give_back(void *last, size_t len)
-{
-	while (last) {
-		void *before = *(void **)last;
-
-		munmap(last, len);
-		last = before;
-	}
+	if (all->len)
+		munmap(all->addr, all->len);
 }
 
 /* Shared by a fork that found no page to copy to: there are some again. */
 int act_fork_empty(struct bc_mem *mem)
 {
-	void *last = mem_use_up(MEM_HUGETLB);
-	int ret = act_fork(mem);
+	struct bc_mem all;
+	int ret = mem_use_up(MEM_HUGETLB, &all);
 
-	mem_give_back(last, mem->len);
+	if (ret)
+		return ret;
+	ret = act_fork(mem);
+	mem_give_back(&all);
 	if (!ret && !child_shares(mem->child, mem))
 		return bc_why(BC_ERROR, "the page is not shared");
 	return ret;
@@ -215,20 +194,20 @@ int case_older_child(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem;
+	struct bc_mem mem, all;
 	int go[2], ret;
-	void *last;
 	pid_t child;
 	char c = 0;
 
 	ret = mem_get(arg->kind, &mem);
 	if (!ret)
 		ret = take(&hold, mem.addr);
+	if (!ret)
+		ret = mem_use_up(arg->kind, &all);
 	if (ret)
 		return ret;
 	if (pipe(go))
 		return bc_why(BC_ERROR, "pipe: %s", strerror(errno));
-	last = mem_use_up(arg->kind);
 	child = fork();
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
@@ -242,7 +221,7 @@ int case_older_child(const void *p)
 		_exit(ret);
 	}
 
-	mem_give_back(last, mem.len);
+	mem_give_back(&all);
 	if (!child_shares(child, &mem))
 		return bc_why(BC_ERROR, "the page is not shared");
 	if (write(go[1], &c, 1) != 1)
@@ -412,14 +391,15 @@ int case_no_memory(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem;
+	struct bc_mem mem, all;
 	__u64 pfn;
 	int ret;
 
 	ret = mem_get_arg(arg, &mem);
+	if (!ret)
+		ret = mem_use_up(arg->kind, &all);
 	if (ret)
 		return ret;
-	mem_use_up(arg->kind);
 
 	pfn = pfn_of(mem.child, mem.addr);
 	ret = hold_take(&hold, mem.addr);
@@ -440,15 +420,16 @@ int case_no_memory_fork(const void *p)
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
 	bool pin = arg->by->by != BY_VMSPLICE;
-	struct bc_mem mem;
+	struct bc_mem mem, all;
 	int ret;
 
 	ret = mem_get(arg->kind, &mem);
 	if (!ret)
 		ret = take(&hold, mem.addr);
+	if (!ret)
+		ret = mem_use_up(arg->kind, &all);
 	if (ret)
 		return ret;
-	mem_use_up(arg->kind);
 
 	mem.child = bc_fork_idle(-1);
 	if (!pin) {

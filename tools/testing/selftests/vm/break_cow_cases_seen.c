@@ -138,22 +138,22 @@ static int case_counted_fork(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem, all;
 	struct counters before;
-	struct bc_mem mem;
 	long want;
 	int ret;
 
 	ret = mem_get(arg->kind, &mem);
 	if (!ret)
 		ret = take(&hold, mem.addr);
+	if (!ret && arg->kind == MEM_HUGETLB)
+		ret = mem_use_up(arg->kind, &all);
 	if (!ret)
 		ret = counters_get(&before);
 	if (ret)
 		return ret;
 	/* The one that is pinned has a copy, or is shared before v5.9. */
 	want = arg->kind == MEM_HUGETLB || bc_kernel_before(5, 9);
-	if (arg->kind == MEM_HUGETLB)
-		mem_use_up(arg->kind);
 	ret = mem_share(&mem, -1);
 	if (!ret)
 		ret = grown(&before, 0, 0, want);

@@ -53,6 +53,7 @@ static void remove_file(struct own_swap *swap)
 {
 	unlink(swap->path);
 	close(swap->fd);
+	bc_own_swap("");
 }
 
 /*
@@ -67,6 +68,8 @@ static int swap_to_file(struct own_swap *swap)
 	if (swap->fd < 0)
 		return BC_SKIP;
 	ret = format(swap->fd);
+	if (!ret)
+		ret = bc_own_swap(swap->path);
 	if (ret) {
 		remove_file(swap);
 		return bc_why(BC_ERROR, "swap file: %s", strerror(-ret));

@@ -520,6 +520,9 @@ int main(int argc, char **argv)
 		usage(2);
 	if (opt.faults)
 		faults_on(argv);
+	if (bc_page_size() != PAGE)
+		bc_skip_all("the model is one of pages of 4 KiB");
+	bc_hugetlb_pool();
 	world = shared_alloc(sizeof(*world));
 
 	vmstat(false);

@@ -363,8 +363,8 @@ int model_init(void)
 			break;
 		case R_HUGETLB:
 			mem = mmap(NULL, me.len[r], PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
-				   -1, 0);
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+				   MAP_HUGE_2MB, -1, 0);
 			if (mem == MAP_FAILED) {
 				bc_diag("no huge page of hugetlb (nr_hugepages)");
 				me.len[r] = 0;

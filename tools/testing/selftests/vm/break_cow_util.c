@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -37,6 +38,7 @@ struct bc_shared {
 	unsigned long beats;
 	unsigned int nr_knobs;
 	struct bc_knob knob[16];
+	char swap[256];
 };
 
 static struct bc_shared *shared;
@@ -213,19 +215,76 @@ int bc_knob_set(const char *path, long value)
 	return bc_knob(path, text);
 }
 
+/**
+ * bc_own_swap() - have a swap file of ours, until the case ends
+ * @path: the file, before it is switched on; or "" when it is gone
+ *
+ * If the case does not get there, its parent switches the file off, and removes it.
+ *
+ * Return: 0 or -errno.
+ */
+int bc_own_swap(const char *path)
+{
+	struct bc_shared *s = bc_shared();
+
+	if (strlen(path) >= sizeof(s->swap))
+		return -ENAMETOOLONG;
+	strcpy(s->swap, path);
+	return 0;
+}
+
 /* In a signal handler, too */
-static void bc_knobs_back(void)
+static void bc_undo(void)
 {
 	while (shared->nr_knobs) {
 		shared->nr_knobs--;
 		bc_proc_write(shared->knob[shared->nr_knobs].path,
 			      shared->knob[shared->nr_knobs].was);
 	}
+	/* Nobody waits for this: to swap in may be what the case hangs in. */
+	if (shared->swap[0] && !fork()) {
+		swapoff(shared->swap);
+		unlink(shared->swap);
+		_exit(0);
+	}
+	shared->swap[0] = 0;
+}
+
+#define HUGETLB	"/sys/kernel/mm/hugepages/hugepages-2048kB/"
+#define POOL	32L	/* huge pages are more than any case wants */
+
+static char pool_was[32];
+
+static void bc_pool_back(void)
+{
+	if (pool_was[0])
+		bc_proc_write(HUGETLB "nr_hugepages", pool_was);
+}
+
+/**
+ * bc_hugetlb_pool() - have free huge pages of 2 MiB, until the program ends
+ *
+ * If the machine has no memory for them, it is for the case that wants one to say so.
+ */
+void bc_hugetlb_pool(void)
+{
+	long all = bc_proc_get(HUGETLB "nr_hugepages");
+	long there = bc_proc_get(HUGETLB "free_hugepages") -
+		     bc_proc_get(HUGETLB "resv_hugepages");
+	char text[32];
+
+	if (all < 0 || there >= POOL)
+		return;
+	snprintf(pool_was, sizeof(pool_was), "%ld", all);
+	atexit(bc_pool_back);
+	snprintf(text, sizeof(text), "%ld", all + POOL - there);
+	bc_proc_write(HUGETLB "nr_hugepages", text);
 }
 
 static void bc_on_signal(int sig)
 {
-	bc_knobs_back();
+	bc_undo();
+	bc_pool_back();
 	signal(sig, SIG_DFL);
 	raise(sig);
 }
@@ -480,14 +539,14 @@ void bc_case(const char *name, bc_fn fn, const void *arg, unsigned int seconds)
 		if (!bc_wait(pid, &status, 5))
 			bc_diag("process %d does not end after SIGKILL", pid);
 		bc_end_group(pid);
-		bc_knobs_back();
+		bc_undo();
 		bc_why(BC_FAIL, "%.0f s, %s", bc_now() - start,
 		       shared->waiting[0] ? shared->waiting : "the case to end");
 		bc_result(name, BC_FAIL, "HUNG");
 		return;
 	}
 	bc_end_group(pid);
-	bc_knobs_back();
+	bc_undo();
 	if (WIFSIGNALED(status)) {
 		bc_why(BC_FAIL, "signal %d", WTERMSIG(status));
 		bc_result(name, BC_FAIL, "CRASH");
@@ -514,73 +573,4 @@ int bc_exit(void)
 	if (nr_done != nr_planned || nr_ret[BC_FAIL] || nr_ret[BC_ERROR])
 		return 1;
 	return nr_ret[BC_SKIP] == nr_done ? 4 : 0;
-}
-
-/**
- * bc_fork_idle() - fork a child that shares the memory, lives, does nothing
- * @close_fd: to close in the child, so that it keeps no userfaultfd open; or -1
- *
- * Return: the child, or -1.
- */
-pid_t bc_fork_idle(int close_fd)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid)
-		return pid;
-	/* A thread may have forked us: system calls only. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(0);
-	if (close_fd >= 0)
-		close(close_fd);
-	for (;;)
-		pause();
-}
-
-/**
- * bc_reap() - kill a child and wait for its end
- * @pid: the child; nothing happens if it is not positive
- */
-void bc_reap(pid_t pid)
-{
-	if (pid > 0 && !kill(pid, SIGKILL))
-		waitpid(pid, NULL, 0);
-}
-
-/**
- * bc_one_cpu() - stay on this CPU
- *
- * A page in the batch of a CPU, on the way to an LRU list, has one reference more, and
- * the kernel empties only the batch of the CPU it runs on.
- */
-void bc_one_cpu(void)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
-
-#define KSM	"/sys/kernel/mm/ksm/"
-
-/**
- * bc_ksm_start() - let ksmd run without a pause
- *
- * Return: 0 or -errno.
- */
-int bc_ksm_start(void)
-{
-	bc_knob(KSM "sleep_millisecs", "0");
-	return bc_knob(KSM "run", "1");
-}
-
-/**
- * bc_ksm_stop() - have ksmd stop; what is merged remains so
- */
-void bc_ksm_stop(void)
-{
-	bc_knob(KSM "run", "0");
-	bc_knob(KSM "sleep_millisecs", "20");
 }

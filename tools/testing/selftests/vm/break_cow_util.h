@@ -46,6 +46,10 @@ struct uffdio_writeprotect {
 #define MADV_PAGEOUT	21
 #endif
 
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB	(21 << 26)
+#endif
+
 #define BC_THP_SIZE	(2UL << 20)
 
 /* mm/break_cow_test.c, where it is configured */
@@ -103,9 +107,11 @@ void bc_skip_all(const char *why);
 void bc_case(const char *name, bc_fn fn, const void *arg, unsigned int seconds);
 int bc_exit(void);
 
-/* Knobs of the machine, which a case turns for as long as it runs */
+/* What a case changes about the machine for as long as it runs; the pool: the program */
 int bc_knob(const char *path, const char *text);
 int bc_knob_set(const char *path, long value);
+int bc_own_swap(const char *path);
+void bc_hugetlb_pool(void);
 
 /* A child that shares the memory and does nothing, and its end */
 pid_t bc_fork_idle(int close_fd);

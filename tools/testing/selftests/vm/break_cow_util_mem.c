@@ -231,11 +231,12 @@ void *bc_alloc(size_t len)
 	return mem;
 }
 
+#define THP	"/sys/kernel/mm/transparent_hugepage/"
+
 static bool bc_thp_never(void)
 {
 	char buf[64];
-	int n = bc_proc_read("/sys/kernel/mm/transparent_hugepage/enabled",
-			     buf, sizeof(buf) - 1, 0);
+	int n = bc_proc_read(THP "enabled", buf, sizeof(buf) - 1, 0);
 
 	buf[n > 0 ? n : 0] = 0;
 	return strstr(buf, "[never]");
@@ -253,6 +254,11 @@ void *bc_thp_alloc(size_t n)
 	size_t len = n * BC_THP_SIZE, i;
 	char *map, *mem;
 
+	if (bc_proc_get(THP "hpage_pmd_size") > 0 &&
+	    bc_proc_get(THP "hpage_pmd_size") != (long)BC_THP_SIZE) {
+		bc_why(BC_SKIP, "huge pages here are not of 2 MiB");
+		return NULL;
+	}
 	map = mmap(NULL, len + BC_THP_SIZE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED) {

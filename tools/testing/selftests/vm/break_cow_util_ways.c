@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Shared by the break_cow tests and the umap evictor, see break_cow_util.h:
- * the ways in which the kernel is made to read user memory.
+ * the ways in which the kernel is made to read user memory, and what else is asked of
+ * the machine: children, CPUs, ksmd.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
 
@@ -476,4 +481,73 @@ int bc_way_read(const struct bc_way *way, const void *addr, size_t len,
 out:
 	close(fd);
 	return ret;
+}
+
+/**
+ * bc_fork_idle() - fork a child that shares the memory, lives, does nothing
+ * @close_fd: to close in the child, so that it keeps no userfaultfd open; or -1
+ *
+ * Return: the child, or -1.
+ */
+pid_t bc_fork_idle(int close_fd)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	/* A thread may have forked us: system calls only. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	if (close_fd >= 0)
+		close(close_fd);
+	for (;;)
+		pause();
+}
+
+/**
+ * bc_reap() - kill a child and wait for its end
+ * @pid: the child; nothing happens if it is not positive
+ */
+void bc_reap(pid_t pid)
+{
+	if (pid > 0 && !kill(pid, SIGKILL))
+		waitpid(pid, NULL, 0);
+}
+
+/**
+ * bc_one_cpu() - stay on this CPU
+ *
+ * A page in the batch of a CPU, on the way to an LRU list, has one reference more, and
+ * the kernel empties only the batch of the CPU it runs on.
+ */
+void bc_one_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+#define KSM	"/sys/kernel/mm/ksm/"
+
+/**
+ * bc_ksm_start() - let ksmd run without a pause
+ *
+ * Return: 0 or -errno.
+ */
+int bc_ksm_start(void)
+{
+	bc_knob(KSM "sleep_millisecs", "0");
+	return bc_knob(KSM "run", "1");
+}
+
+/**
+ * bc_ksm_stop() - have ksmd stop; what is merged remains so
+ */
+void bc_ksm_stop(void)
+{
+	bc_knob(KSM "run", "0");
+	bc_knob(KSM "sleep_millisecs", "20");
 }

@@ -412,10 +412,10 @@ static bool parse(struct run *run, int argc, char **argv)
 			run->input = optarg;
 			break;
 		case O_SIZE:
-			run->size_bytes = parse_size(name, optarg, 1UL << 40);
+			run->size_bytes = parse_size(name, optarg, ~0UL >> 1);
 			break;
 		case O_POOL:
-			run->pool_bytes = parse_size(name, optarg, 1UL << 40);
+			run->pool_bytes = parse_size(name, optarg, ~0UL >> 1);
 			break;
 		case O_PAGE:
 			cfg->page = parse_size(name, optarg, BC_THP_SIZE);
@@ -454,7 +454,7 @@ static bool parse(struct run *run, int argc, char **argv)
 				usage_error("--leave=%s: no such way", optarg);
 			break;
 		case O_OPS:
-			cfg->ops = parse_size(name, optarg, 1UL << 40);
+			cfg->ops = parse_size(name, optarg, ~0UL >> 1);
 			break;
 		case O_HELP:
 			help();
