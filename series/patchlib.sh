@@ -25,6 +25,14 @@ driver_commit()
 	tgit log --format=%H base..refs/break-cow/series -- mm/break_cow_test.c
 }
 
+# put_back DIR: a worktree to what it has committed; fails if it cannot. Debian's
+# .gitignore hides all that is new at the top level: the driver, on stock.
+put_back()
+{
+	[ -z "$(git_fixed -C "$1" status --porcelain --ignored | head -n 1)" ] ||
+		{ git_fixed -C "$1" reset -q --hard && git_fixed -C "$1" clean -fdxq; }
+}
+
 # fragments [COMMIT]: the kernel config of the base, a file a line. A commit without
 # the driver, that of the whole series if none is named, has no use for its symbol.
 fragments()
