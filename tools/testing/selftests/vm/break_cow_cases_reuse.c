@@ -367,7 +367,7 @@ int case_looks_exec(const void *p)
 	ret = child_result(child);
 	/* Its reasons are lost. */
 	if (ret == BC_FAIL)
-		return bc_why(ret, "got another page in the child of a program just started, want it shared");
+		return bc_why(ret, "got another page in the child after exec, want it shared");
 	return ret ? bc_why(ret, "the program that was started could not test it") : BC_OK;
 }
 
