@@ -313,17 +313,17 @@ static int get_hugetlb(struct bc_mem *mem, bool giga)
  */
 int mem_use_up(enum bc_kind kind, struct bc_mem *all)
 {
-#define POOL(kb, file)	"/sys/kernel/mm/hugepages/hugepages-" kb "kB/" file
 	bool giga = kind == MEM_HUGETLB_1G;
-	long n = giga ? bc_proc_get(POOL("1048576", "free_hugepages")) -
-			bc_proc_get(POOL("1048576", "resv_hugepages")) :
-			bc_proc_get(POOL("2048", "free_hugepages")) -
-			bc_proc_get(POOL("2048", "resv_hugepages"));
+	size_t size = giga ? GIGA : BC_THP_SIZE;
+	long n = bc_hugetlb_left(size >> 10);
+	char path[96];
 
 	/* The machine may not make more of them. */
-	bc_knob(giga ? POOL("1048576", "nr_overcommit_hugepages") :
-		       POOL("2048", "nr_overcommit_hugepages"), "0");
-	*all = (struct bc_mem) { .len = n * (giga ? GIGA : BC_THP_SIZE) };
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_overcommit_hugepages",
+		 size >> 10);
+	bc_knob(path, "0");
+	*all = (struct bc_mem) { .len = n * size };
 	if (!all->len)
 		return BC_OK;
 	all->addr = hugetlb_map(all->len, giga);

@@ -269,15 +269,14 @@ static void bc_pool_back(void)
 void bc_hugetlb_pool(void)
 {
 	long all = bc_proc_get(HUGETLB "nr_hugepages");
-	long there = bc_proc_get(HUGETLB "free_hugepages") -
-		     bc_proc_get(HUGETLB "resv_hugepages");
+	long left = bc_hugetlb_left(2048);
 	char text[32];
 
-	if (all < 0 || there >= POOL)
+	if (all < 0 || left >= POOL)
 		return;
 	snprintf(pool_was, sizeof(pool_was), "%ld", all);
 	atexit(bc_pool_back);
-	snprintf(text, sizeof(text), "%ld", all + POOL - there);
+	snprintf(text, sizeof(text), "%ld", all + POOL - left);
 	bc_proc_write(HUGETLB "nr_hugepages", text);
 }
 

@@ -112,6 +112,7 @@ int bc_knob(const char *path, const char *text);
 int bc_knob_set(const char *path, long value);
 int bc_own_swap(const char *path);
 void bc_hugetlb_pool(void);
+long bc_hugetlb_left(unsigned int kb);
 
 /* A child that shares the memory and does nothing, and its end */
 pid_t bc_fork_idle(int close_fd);

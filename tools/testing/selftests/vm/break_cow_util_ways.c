@@ -530,6 +530,36 @@ void bc_one_cpu(void)
 	sched_setaffinity(0, sizeof(one), &one);
 }
 
+/**
+ * bc_hugetlb_left() - how many huge pages are neither in use nor reserved
+ * @kb: their size
+ *
+ * When a page is unmapped that somebody still holds, the count of the reserved wraps
+ * until that page is free. io_uring lets go late: wait for it.
+ *
+ * Return: how many; 0 if there are none of that size.
+ */
+long bc_hugetlb_left(unsigned int kb)
+{
+	const char *dir = "/sys/kernel/mm/hugepages/hugepages-";
+	char unused_path[96], reserved_path[96];
+	double end = bc_now() + 3;
+	long unused, reserved;
+
+	snprintf(unused_path, sizeof(unused_path), "%s%ukB/free_hugepages", dir, kb);
+	snprintf(reserved_path, sizeof(reserved_path), "%s%ukB/resv_hugepages", dir, kb);
+	do {
+		unused = bc_proc_get(unused_path);
+		reserved = bc_proc_get(reserved_path);
+		if (unused < 0)
+			return 0;
+		if (reserved >= 0 && reserved <= unused)
+			return unused - reserved;
+		usleep(10000);
+	} while (bc_now() < end);
+	return unused;
+}
+
 #define KSM	"/sys/kernel/mm/ksm/"
 
 /**
