@@ -229,7 +229,7 @@ int bc_own_swap(const char *path)
 
 	if (strlen(path) >= sizeof(s->swap))
 		return -ENAMETOOLONG;
-	strcpy(s->swap, path);
+	snprintf(s->swap, sizeof(s->swap), "%s", path);
 	return 0;
 }
 
