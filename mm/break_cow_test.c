@@ -47,7 +47,7 @@
  * @locked: what is locked for user space, or NULL
  */
 struct held {
-	struct mutex lock;
+	struct mutex lock;	/* for all that follows */
 	struct page **pages;
 	unsigned long nr_pages;
 	bool pinned;
