@@ -18,7 +18,6 @@
 
 #define BALANCE		8	/* seconds to wait for it */
 #define PAUSE_US	1000	/* between two migrations */
-#define FREE_HUGE	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MPOL_MF_MOVE	0x2	/* <linux/mempolicy.h> */
 
 /* Which node has the page, or -errno */
@@ -277,7 +276,7 @@ static int case_race_older(const void *p)
 	if (!ret)
 		ret = two_nodes();
 	/* To copy it, and to go to */
-	if (!ret && bc_proc_get(FREE_HUGE) < 2)
+	if (!ret && bc_hugetlb_left(2048) < 2)
 		ret = bc_why(BC_SKIP, "no two 2 MiB huge pages (nr_hugepages)");
 	if (!ret)
 		ret = take(&hold, r.mem.addr);

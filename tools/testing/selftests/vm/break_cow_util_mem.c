@@ -242,6 +242,13 @@ static bool bc_thp_never(void)
 	return strstr(buf, "[never]");
 }
 
+static bool bc_thp_other_size(void)
+{
+	long size = bc_proc_get(THP "hpage_pmd_size");
+
+	return size > 0 && size != (long)BC_THP_SIZE;
+}
+
 /**
  * bc_thp_alloc() - private anonymous memory mapped by huge pages
  * @n: how many of them
@@ -254,11 +261,6 @@ void *bc_thp_alloc(size_t n)
 	size_t len = n * BC_THP_SIZE, i;
 	char *map, *mem;
 
-	if (bc_proc_get(THP "hpage_pmd_size") > 0 &&
-	    bc_proc_get(THP "hpage_pmd_size") != (long)BC_THP_SIZE) {
-		bc_why(BC_SKIP, "huge pages here are not of 2 MiB");
-		return NULL;
-	}
 	map = mmap(NULL, len + BC_THP_SIZE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (map == MAP_FAILED) {
@@ -280,6 +282,8 @@ void *bc_thp_alloc(size_t n)
 	if (!bc_is_thp(mem, len)) {
 		if (bc_thp_never())
 			bc_why(BC_SKIP, "transparent_hugepage/enabled is never, want madvise");
+		else if (bc_thp_other_size())
+			bc_why(BC_SKIP, "huge pages here are not of 2 MiB");
 		else
 			bc_why(BC_ERROR, "got small pages, want huge ones (free memory?)");
 		goto fail;
