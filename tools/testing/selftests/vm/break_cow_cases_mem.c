@@ -304,6 +304,22 @@ static int get_hugetlb(struct bc_mem *mem, bool giga)
 	return BC_OK;
 }
 
+/*
+ * What an earlier case had registered with io_uring is in use for a while after that
+ * case has ended. It would come free when all are thought to be used up: wait for it.
+ */
+static void wait_late(const char *dir)
+{
+	char all[96], unused[96];
+	double end = bc_now() + 3;
+
+	snprintf(all, sizeof(all), "%s/nr_hugepages", dir);
+	snprintf(unused, sizeof(unused), "%s/free_hugepages", dir);
+	/* The case has one itself. */
+	while (bc_proc_get(all) - bc_proc_get(unused) > 1 && bc_now() < end)
+		usleep(10000);
+}
+
 /**
  * mem_use_up() - reserve all huge pages that there are, until the case ends
  * @kind: MEM_HUGETLB or MEM_HUGETLB_1G
@@ -315,13 +331,15 @@ int mem_use_up(enum bc_kind kind, struct bc_mem *all)
 {
 	bool giga = kind == MEM_HUGETLB_1G;
 	size_t size = giga ? GIGA : BC_THP_SIZE;
-	long n = bc_hugetlb_left(size >> 10);
-	char path[96];
+	char dir[64], path[96];
+	long n;
 
-	/* The machine may not make more of them. */
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_overcommit_hugepages",
+	snprintf(dir, sizeof(dir), "/sys/kernel/mm/hugepages/hugepages-%zukB",
 		 size >> 10);
+	wait_late(dir);
+	n = bc_hugetlb_left(size >> 10);
+	/* The machine may not make more of them. */
+	snprintf(path, sizeof(path), "%s/nr_overcommit_hugepages", dir);
 	bc_knob(path, "0");
 	*all = (struct bc_mem) { .len = n * size };
 	if (!all->len)
