@@ -78,10 +78,10 @@ static int case_reserve(const void *p)
 	ret = child_result(child);
 	if (ret)
 		return ret;
-	/* Is it free yet? */
+	/* Is it free yet? So may be what an earlier case had. */
 	for (i = 0; i < 100; i++) {
 		now = bc_hugetlb_left(2048);
-		if (now == left)
+		if (now >= left)
 			return BC_OK;
 		usleep(10000);
 	}
