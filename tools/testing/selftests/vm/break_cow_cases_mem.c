@@ -316,8 +316,10 @@ static void wait_late(const char *dir)
 	snprintf(all, sizeof(all), "%s/nr_hugepages", dir);
 	snprintf(unused, sizeof(unused), "%s/free_hugepages", dir);
 	/* The case has one itself. */
-	while (bc_proc_get(all) - bc_proc_get(unused) > 1 && bc_now() < end)
+	while (bc_proc_get(all) - bc_proc_get(unused) > 1 && bc_now() < end) {
+		bc_beat();
 		usleep(10000);
+	}
 }
 
 /**

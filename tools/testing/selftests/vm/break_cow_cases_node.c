@@ -324,9 +324,11 @@ static int act_balance(struct bc_mem *mem)
 	bc_waiting("NUMA balancing");
 	/* It looks at those who use a CPU, after a second or more of that. */
 	end = bc_now() + BALANCE;
-	while (node_of(mem->addr) != (int)here && bc_now() < end)
+	while (node_of(mem->addr) != (int)here && bc_now() < end) {
+		bc_beat();
 		for (i = 0; i < 100000; i++)
 			bc_load(mem->addr);
+	}
 	bc_knob_set(BALANCING, was);
 	if (node_of(mem->addr) != (int)here)
 		return bc_why(BC_SKIP, "NUMA balancing leaves the page alone");

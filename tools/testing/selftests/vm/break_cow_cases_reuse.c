@@ -488,6 +488,7 @@ static int case_many(const void *p)
 		return bc_why(BC_ERROR, "process_vm_readv: %s", strerror(errno));
 	bc_one_cpu();
 	for (n = 1024 - 8; n <= 1024 + 2; n++) {
+		bc_beat();
 		ret = mem_get(arg->kind, &mem);
 		if (ret)
 			return ret;
