@@ -11,6 +11,12 @@ function caught(result)
 	return result !~ /^(ok|skip|xfail|-)$/
 }
 
+# Did it do so in its own comparison? An expected failure has one, a hang has not.
+function own(result)
+{
+	return result ~ /^(FAIL|xfail)$/
+}
+
 /^# program/ {
 	for (c = 3; c <= NF; c++)
 		name[c] = $c

@@ -8,11 +8,6 @@
 # that nothing caught, comes without promises: all are run.
 # Comes after columns.awk.
 
-function own(result)
-{
-	return result ~ /^(FAIL|xfail)$/
-}
-
 $1 != "break_cow" || $2 ~ /^\(/ { next }
 {
 	seen = 0
