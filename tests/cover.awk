@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# From mutants.tsv what "tests/mutants BASE again" runs, of -v mutants="NAME...": one line
-# a mutant, with the promises (in the name of a test, what stands before the first ": ")
-# for BREAK_COW_ONLY, separated by semicolons. That is the fewest, or nearly, that fail
-# each test of break_cow which neither stock nor control fails: again and again the
-# mutant that fails most of the tests that are left. One that is not in the table, or
-# that nothing caught, comes without promises: all are run.
+# From mutants.tsv what "tests/mutants BASE again" runs beside stock, of
+# -v kernels="NAME...", which are control and the mutants: one line a kernel, with the
+# promises (in the name of a test, what stands before the first ": ") for BREAK_COW_ONLY,
+# separated by semicolons. Those are the fewest kernels, or nearly, that fail each test
+# of break_cow which stock does not fail: again and again the one that fails most of the
+# tests that are left. One that is not in the table, or that nothing caught, comes
+# without promises: all are run.
 # Comes after columns.awk.
 
 $1 != "break_cow" || $2 ~ /^\(/ { next }
@@ -13,7 +14,7 @@ $1 != "break_cow" || $2 ~ /^\(/ { next }
 	seen = 0
 	for (c = 3; c <= n; c++) {
 		known[name[c]] = known[name[c]] || caught($c)
-		seen = seen || name[c] !~ /^mutant-/ && own($c)
+		seen = seen || name[c] == "stock" && own($c)
 	}
 	if (seen)
 		next
@@ -25,16 +26,16 @@ $1 != "break_cow" || $2 ~ /^\(/ { next }
 }
 
 END {
-	m = split(mutants, mutant, " ")
+	m = split(kernels, kernel, " ")
 	do {
 		most = 0
 		for (i = 1; i <= m; i++) {
 			count = 0
 			for (r = 1; r <= rows; r++)
-				count += !proven[r] && (mutant[i], r) in fails
+				count += !proven[r] && (kernel[i], r) in fails
 			if (count > most) {
 				most = count
-				best = mutant[i]
+				best = kernel[i]
 			}
 		}
 		list = ""
@@ -49,6 +50,6 @@ END {
 			print best "\t" list
 	} while (most)
 	for (i = 1; i <= m; i++)
-		if (!known[mutant[i]])
-			print mutant[i] "\t"
+		if (!known[kernel[i]])
+			print kernel[i] "\t"
 }
