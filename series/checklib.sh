@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034,SC2153
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154
 #
 # For series/check-*: one line an item, and the logs in out/check/<base>.
-# Sourced after assemble.sh.
+# Sourced after assemble.sh. What compiles wants of the caller: $folder, the one in arch/
+# of the architecture; $dirs, what is compiled; $src, $jobs, and $more, config fragments.
 
 # check_start BASE [stock]: brings the tree up to date, and that worktree; sets
 # $BASE..., $dir, $base, $head, $list
@@ -35,11 +36,11 @@ item()
 	}
 }
 
-# touched_files: C files that the series edits and that x86 compiles
+# touched_files: C files that the series edits and that are compiled for arch/$folder
 touched_files()
 {
 	tgit diff --no-renames --diff-filter=AM --name-only "$base" "$head" -- '*.c' ':!tools' ':!samples' |
-		grep -v '^arch/[^x]' || true
+		awk -F / -v arch="$folder" '$1 != "arch" || $2 == arch'
 }
 
 # touched_dirs: their folders, as make targets, without those below another of
@@ -47,18 +48,62 @@ touched_files()
 # part is built from the architecture's folder.
 touched_dirs()
 {
-	touched_files | sed -e 's|[^/]*$||' -e 's|^virt/kvm/$|arch/x86/kvm/|' | sort -u |
+	touched_files | sed -e 's|[^/]*$||' -e "s|^virt/kvm/\$|arch/$folder/kvm/|" | sort -u |
 		awk 'last == "" || index($0, last) != 1 { print; last = $0 }'
 }
 
-# uncompiled: touched files without an object, and that none was made from
-uncompiled()
+# all_compiled FOLDER TEXT: whether each file named on stdin has an object in FOLDER, or
+# one was made from it
+all_compiled()
 {
-	local f to=$dir/warnings-patched
+	local f to=$1 log=$dir/log/uncompiled
 
-	touched_files | while IFS= read -r f; do
+	while IFS= read -r f; do
 		[ -f "$to/${f%.c}.o" ] || grep -qsE "(^|[ /])$f( |\$)" "$to/${f%/*}"/.*.o.cmd ||
 			echo "$f"
-	done
+	done >"$log"
+	item "$([ -s "$log" ]; echo $((!$?)))" "$2" "$log"
 }
 
+# kmake SRC OUTDIR LOG ARGUMENT...
+kmake()
+{
+	local from=$1 to=$2 log=$3
+
+	shift 3
+	make -C "$from" O="$to" CC="$CC" -j"$jobs" "$@" >"$log" 2>&1 </dev/null
+}
+
+# warnings LOG: without line numbers and the folder, to be compared
+warnings()
+{
+	grep -E 'warning:|error:' "$1" |
+		sed -E -e "s|$src/(stock\|patched)/||g" -e 's/:[0-9]+(:[0-9]+)?:/:/g' -e 's/line [0-9]+/line/g' |
+		sort -u
+}
+
+# compile WHICH NAME FRAGMENT ARGUMENT...: the touched folders of stock or
+# patched with one more fragment, log in $dir/log/NAME-WHICH
+compile()
+{
+	local which=$1 name=$2 fragment=$3 to=$dir/$2-$1 known=() d
+
+	shift 3
+	# afresh: what is not compiled again does not warn again
+	rm -rf "$to"
+	ONLY_LAST=1 "$TOP/series/config" "$src/$which" "$to" "${more[@]}" "$fragment" \
+		>"$dir/log/$name-$which" 2>&1 || return 1
+	for d in "${dirs[@]}"; do
+		[ ! -d "$src/$which/$d" ] || known+=("$d")
+	done
+	kmake "$src/$which" "$to" "$dir/log/$name-$which" "$@" "${known[@]}"
+}
+
+# nothing_new NAME TEXT: what patched says that stock did not
+nothing_new()
+{
+	local log=$dir/log/$1-new
+
+	comm -13 <(warnings "$dir/log/$1-stock") <(warnings "$dir/log/$1-patched") >"$log"
+	item "$([ -s "$log" ]; echo $((!$?)))" "$2" "$log"
+}
