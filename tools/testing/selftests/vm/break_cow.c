@@ -136,8 +136,6 @@ static const struct limit limits[] = {
 	  "__split_huge_zero_page_pmd() forgets the bit" },
 	{ "while it migrates, soft-dirty", SINGLE | KIND(MEM_THP), { 5, 19 }, NEVER,
 	  "clear_refs leaves a migration entry one for writing" },
-	{ "reserve", HUGETLB, { 5, 19 }, { 6, 14 },
-	  "what a child takes of min_size= stays reserved" },
 	/* Where pte_mkdirty() does both: see __split_huge_pmd_locked() */
 	{ "soft-dirty", KIND(MEM_THP), { 6, 1 }, NEVER,
 	  "the split of a dirty pmd makes all of it soft-dirty" },

@@ -3,39 +3,64 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 
 #include "break_cow_cases.h"
 
-/*
- * A file of hugetlbfs that reserves two pages (min_size=), and goes with its last
- * mapping.
- */
-static int open_reserving(void)
-{
-	char dir[] = "/tmp/break_cow.XXXXXX", path[64];
-	int fd, err;
+/* A mount of hugetlbfs, and a file there */
+struct mount {
+	char dir[32];
+	int fd;
+};
 
-	if (!mkdtemp(dir))
-		return bc_why(BC_ERROR, "%s: %s", dir, strerror(errno));
-	if (mount("break_cow", dir, "hugetlbfs", 0, "pagesize=2M,min_size=4M")) {
+static void leave(const struct mount *m)
+{
+	umount2(m->dir, MNT_DETACH);
+	rmdir(m->dir);
+}
+
+/* @size: what the mount may have (size=), or what it reserves (min_size=) */
+static int enter(struct mount *m, const char *size)
+{
+	char text[64];
+	int err;
+
+	*m = (struct mount) { .dir = "/tmp/break_cow.XXXXXX" };
+	if (!mkdtemp(m->dir))
+		return bc_why(BC_ERROR, "%s: %s", m->dir, strerror(errno));
+	snprintf(text, sizeof(text), "pagesize=2M,%s", size);
+	if (mount("break_cow", m->dir, "hugetlbfs", 0, text)) {
 		err = errno;
-		rmdir(dir);
-		return bc_why(BC_SKIP, "cannot mount hugetlbfs with min_size=4M: %s",
+		rmdir(m->dir);
+		return bc_why(BC_SKIP, "cannot mount hugetlbfs with %s: %s", size,
 			      strerror(err));
 	}
-	snprintf(path, sizeof(path), "%s/file", dir);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		bc_why(BC_ERROR, "%s: %s", path, strerror(errno));
-	umount2(dir, MNT_DETACH);
-	rmdir(dir);
-	return fd;
+	snprintf(text, sizeof(text), "%s/file", m->dir);
+	m->fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (m->fd < 0) {
+		bc_why(BC_ERROR, "%s: %s", text, strerror(errno));
+		leave(m);
+		return BC_ERROR;
+	}
+	return BC_OK;
+}
+
+/* Map a page of the file, to write to a copy. */
+static int map_page(const struct mount *m, struct bc_mem *mem)
+{
+	*mem = (struct bc_mem) { .len = BC_THP_SIZE };
+	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, MAP_PRIVATE, m->fd, 0);
+	if (mem->addr == MAP_FAILED)
+		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
+	return BC_OK;
 }
 
 /*
@@ -46,9 +71,10 @@ static int case_reserve(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem = { .len = BC_THP_SIZE };
+	struct bc_mem mem;
+	struct mount m;
 	long left, now = 0;
-	int fd, i, ret;
+	int i, ret;
 	pid_t child;
 
 	if (!getenv("BREAK_COW_DESTRUCTIVE"))
@@ -56,13 +82,15 @@ static int case_reserve(const void *p)
 	/* Two that are reserved, and one that is not, which copying asks for. */
 	if (bc_hugetlb_left(2048) < 3)
 		return bc_why(BC_SKIP, "no three 2 MiB huge pages (nr_hugepages)");
-	fd = open_reserving();
-	if (fd < 0)
-		return bc_last();
-	mem.addr = mmap(NULL, mem.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	close(fd);
-	if (mem.addr == MAP_FAILED)
-		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
+	ret = enter(&m, "min_size=4M");
+	if (ret)
+		return ret;
+	/* It goes with its last mapping. */
+	leave(&m);
+	ret = map_page(&m, &mem);
+	if (ret)
+		return ret;
+	close(m.fd);
 	mem_set(&mem, OLD);
 	ret = take(&hold, mem.addr);
 	if (ret)
@@ -89,8 +117,113 @@ static int case_reserve(const void *p)
 		      left);
 }
 
+/* Fork, and store in the child, where there is no huge page to copy to. */
+static int copy_in_vain(const struct bc_arg *arg, struct bc_mem *mem)
+{
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem all;
+	int ret, i, status;
+	pid_t child;
+
+	mem_set(mem, OLD);
+	ret = take(&hold, mem->addr);
+	if (!ret)
+		ret = mem_use_up(MEM_HUGETLB, &all);
+	for (i = 0; !ret && i < 3; i++) {
+		child = fork();
+		if (!child) {
+			bc_store(mem->addr, NEW);
+			_exit(0);
+		}
+		if (child < 0 && errno != ENOMEM)
+			ret = bc_why(BC_ERROR, "fork: %s", strerror(errno));
+		if (child < 0)
+			continue;
+		if (waitpid(child, &status, 0) != child || !WIFSIGNALED(status) ||
+		    WTERMSIG(status) != SIGBUS)
+			ret = bc_why(BC_ERROR, "got status %#x of the child, want SIGBUS",
+				     status);
+	}
+	if (!ret && all.len)
+		munmap(all.addr, all.len);
+	return ret;
+}
+
+static int quota_stays(const struct bc_arg *arg, const struct mount *m)
+{
+	struct statfs before, now;
+	struct bc_mem mem;
+	int ret;
+
+	ret = map_page(m, &mem);
+	if (ret)
+		return ret;
+	if (fstatfs(m->fd, &before))
+		return bc_why(BC_ERROR, "statfs: %s", strerror(errno));
+	ret = copy_in_vain(arg, &mem);
+	if (ret)
+		return ret;
+	fstatfs(m->fd, &now);
+	if (now.f_bavail != before.f_bavail)
+		return bc_why(BC_FAIL, "got %ld pages left of size=, want %ld",
+			      (long)now.f_bavail, (long)before.f_bavail);
+	return BC_OK;
+}
+
+static int reserve_stays(const struct bc_arg *arg, const struct mount *m)
+{
+	struct bc_mem mem, more;
+	long left;
+	int ret;
+
+	ret = map_page(m, &mem);
+	if (!ret)
+		ret = copy_in_vain(arg, &mem);
+	if (ret)
+		return ret;
+	/* What was reserved is in use. Who maps more takes from the pool. */
+	left = bc_hugetlb_left(2048);
+	ret = map_page(m, &more);
+	if (!ret && bc_hugetlb_left(2048) != left - 1)
+		ret = bc_why(BC_FAIL, "got a page of min_size=, want none left");
+	return ret;
+}
+
+/*
+ * What could not be copied, as the pool was empty, costs a mount nothing: neither
+ * of what it may have, nor of what it reserves.
+ */
+static int case_reserve_in_vain(const void *p)
+{
+	struct mount m;
+	int ret;
+
+	if (!getenv("BREAK_COW_DESTRUCTIVE"))
+		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
+	if (bc_hugetlb_left(2048) < 2)
+		return bc_why(BC_SKIP, "no two 2 MiB huge pages (nr_hugepages)");
+	ret = enter(&m, "size=8M");
+	if (ret)
+		return ret;
+	ret = quota_stays(p, &m);
+	leave(&m);
+	if (ret)
+		return ret;
+
+	ret = enter(&m, "min_size=2M");
+	if (ret)
+		return ret;
+	ret = reserve_stays(p, &m);
+	/* A wrong count would be taken off the pool's: then it stays mounted. */
+	if (ret != BC_FAIL)
+		leave(&m);
+	return ret;
+}
+
 static const struct promise promises[] = {
 	PROMISE("reserve", case_reserve, HUGETLB, BY(VMSPLICE)),
+	PROMISE("reserve, no memory", case_reserve_in_vain, HUGETLB,
+		BY(VMSPLICE) | BY(PIN)),
 };
 
 PROMISES(promises)
