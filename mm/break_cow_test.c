@@ -257,6 +257,12 @@ static long held_lock(struct held *held)
 
 	if (!held->pages || held->locked)
 		return -EINVAL;
+	/*
+	 * Who truncates page cache waits for the lock, be it in exit() before
+	 * we let go of it.
+	 */
+	if (!PageAnon(held->pages[0]))
+		return -EOPNOTSUPP;
 	folio = page_folio(held->pages[0]);
 	if (folio_lock_killable(folio))
 		return -EINTR;

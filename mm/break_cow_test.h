@@ -58,8 +58,9 @@ struct break_cow_copy {
 #define BREAK_COW_STORE	_IOW('b', 0x72, struct break_cow_copy)
 #define BREAK_COW_DROP	_IO('b', 0x73)
 /*
- * Lock the first page held (of a huge page: all of it), and unlock it; to drop the
- * references unlocks it too. Whoever needs the lock waits meanwhile.
+ * Lock the first page held (of a huge page: all of it), which has to be anonymous
+ * (else -EOPNOTSUPP), and unlock it; to drop the references unlocks it too. Whoever
+ * needs the lock waits meanwhile.
  */
 #define BREAK_COW_LOCK	_IO('b', 0x74)
 #define BREAK_COW_UNLOCK _IO('b', 0x75)
