@@ -63,9 +63,25 @@ static int map_page(const struct mount *m, struct bc_mem *mem)
 	return BC_OK;
 }
 
+/* Is it free yet? So may be what an earlier case had. */
+static int all_back(long left)
+{
+	long now = 0;
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		now = bc_hugetlb_left(2048);
+		if (now >= left)
+			return BC_OK;
+		usleep(10000);
+	}
+	return bc_why(BC_FAIL, "got %ld huge pages left after a child, want %ld", now,
+		      left);
+}
+
 /*
- * A child's copy of a private mapping, made by fork() for a reference or by a store,
- * goes back to the pool as it came.
+ * What is copied of a private mapping goes back to the pool as it came: what a child
+ * gets, by fork() for a reference or by a store, and what the parent gets by a store.
  */
 static int case_reserve(const void *p)
 {
@@ -73,9 +89,9 @@ static int case_reserve(const void *p)
 	struct bc_hold hold = { .by = arg->by };
 	struct bc_mem mem;
 	struct mount m;
-	long left, now = 0;
-	int i, ret;
 	pid_t child;
+	long left;
+	int ret;
 
 	if (!getenv("BREAK_COW_DESTRUCTIVE"))
 		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
@@ -92,7 +108,15 @@ static int case_reserve(const void *p)
 		return ret;
 	close(m.fd);
 	mem_set(&mem, OLD);
-	ret = take(&hold, mem.addr);
+	left = bc_hugetlb_left(2048);
+	child = bc_fork_idle(-1);
+	if (child < 0)
+		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
+	bc_store(mem.addr, OLD);
+	bc_reap(child);
+	ret = all_back(left);
+	if (!ret)
+		ret = take(&hold, mem.addr);
 	if (ret)
 		return ret;
 	left = bc_hugetlb_left(2048);
@@ -104,17 +128,47 @@ static int case_reserve(const void *p)
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
 	ret = child_result(child);
+	return ret ? ret : all_back(left);
+}
+
+/*
+ * What min_size= reserves stays reserved as long as a page of it is in use, if only
+ * by a reference.
+ */
+static int case_reserve_umount(const void *p)
+{
+	const char *path = "/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages";
+	const struct bc_arg *arg = p;
+	struct bc_hold hold = { .by = arg->by };
+	struct bc_mem mem;
+	struct mount m;
+	long was, now;
+	int ret;
+
+	if (bc_hugetlb_left(2048) < 1)
+		return bc_why(BC_SKIP, "no 2 MiB huge page (nr_hugepages)");
+	was = bc_proc_get(path);
+	ret = enter(&m, "min_size=2M");
 	if (ret)
 		return ret;
-	/* Is it free yet? So may be what an earlier case had. */
-	for (i = 0; i < 100; i++) {
-		now = bc_hugetlb_left(2048);
-		if (now >= left)
-			return BC_OK;
-		usleep(10000);
+	ret = map_page(&m, &mem);
+	if (!ret) {
+		mem_set(&mem, OLD);
+		ret = take(&hold, mem.addr);
+		munmap(mem.addr, mem.len);
 	}
-	return bc_why(BC_FAIL, "got %ld huge pages left after a child, want %ld", now,
-		      left);
+	close(m.fd);
+	leave(&m);
+	if (ret)
+		return ret;
+	now = bc_proc_get(path);
+	hold_drop(&hold);
+	if (now != was)
+		return bc_why(BC_FAIL, "got %ld reserved, want %ld as before", now, was);
+	now = bc_proc_get(path);
+	if (now != was)
+		return bc_why(BC_FAIL, "got %ld reserved at the end, want %ld", now, was);
+	return BC_OK;
 }
 
 /* Fork, and store in the child, where there is no huge page to copy to. */
@@ -222,6 +276,7 @@ static int case_reserve_in_vain(const void *p)
 
 static const struct promise promises[] = {
 	PROMISE("reserve", case_reserve, HUGETLB, BY(VMSPLICE)),
+	PROMISE("reserve, umount", case_reserve_umount, HUGETLB, BY(VMSPLICE)),
 	PROMISE("reserve, no memory", case_reserve_in_vain, HUGETLB,
 		BY(VMSPLICE) | BY(PIN)),
 };
