@@ -136,8 +136,6 @@ static const struct limit limits[] = {
 	  "__split_huge_zero_page_pmd() forgets the bit" },
 	{ "while it migrates, soft-dirty", SINGLE | KIND(MEM_THP), { 5, 19 }, NEVER,
 	  "clear_refs leaves a migration entry one for writing" },
-	{ "reserve, umount", HUGETLB, { 5, 19 }, NEVER,
-	  "munmap() gives the reserve back before the page is free" },
 	/* Where pte_mkdirty() does both: see __split_huge_pmd_locked() */
 	{ "soft-dirty", KIND(MEM_THP), { 6, 1 }, NEVER,
 	  "the split of a dirty pmd makes all of it soft-dirty" },

@@ -131,83 +131,6 @@ static int case_reserve(const void *p)
 	return ret ? ret : all_back(left);
 }
 
-static long reserved(void)
-{
-	return bc_proc_get("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages");
-}
-
-/*
- * This kernel would use what it has freed, when the page goes that a pipe of ours
- * has, and it counts a page too few as reserved. Let somebody have the page until it
- * boots again, and reserve one.
- */
-static void keep_for_ever(long was)
-{
-	int i;
-
-	if (!fork()) {
-		setsid();
-		for (i = 0; i < 3; i++)
-			close(i);
-		mmap(NULL, BC_THP_SIZE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
-		for (;;)
-			pause();
-	}
-	for (i = 0; i < 100 && reserved() != was; i++)
-		usleep(10000);
-}
-
-/*
- * What min_size= reserves stays reserved as long as a page of it is in use, if only
- * by a reference.
- */
-static int case_reserve_umount(const void *p)
-{
-	const struct bc_arg *arg = p;
-	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem;
-	struct mount m;
-	long was, now;
-	int i, ret;
-
-	if (!getenv("BREAK_COW_DESTRUCTIVE"))
-		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
-	if (bc_hugetlb_left(2048) < 1)
-		return bc_why(BC_SKIP, "no 2 MiB huge page (nr_hugepages)");
-	was = reserved();
-	ret = enter(&m, "min_size=2M");
-	if (ret)
-		return ret;
-	/* It goes with its last mapping. */
-	leave(&m);
-	ret = map_page(&m, &mem);
-	if (ret)
-		return ret;
-	close(m.fd);
-	mem_set(&mem, OLD);
-	ret = take(&hold, mem.addr);
-	if (ret)
-		return ret;
-	munmap(mem.addr, mem.len);
-	now = reserved();
-	if (now != was) {
-		/* What is known to fail does so in another way: see limits. */
-		if (!arg->limit)
-			keep_for_ever(was);
-		return bc_why(BC_FAIL, "got %ld reserved, want %ld as before", now, was);
-	}
-	close(hold.pipe[0]);
-	close(hold.pipe[1]);
-	for (i = 0; i < 100; i++) {
-		now = reserved();
-		if (now == was)
-			return BC_OK;
-		usleep(10000);
-	}
-	return bc_why(BC_FAIL, "got %ld reserved in the end, want %ld", now, was);
-}
-
 /* Fork, and store in the child, where there is no huge page to copy to. */
 static int copy_in_vain(const struct bc_arg *arg, struct bc_mem *mem)
 {
@@ -315,8 +238,6 @@ static const struct promise promises[] = {
 	PROMISE("reserve", case_reserve, HUGETLB, BY(VMSPLICE)),
 	PROMISE("reserve, no memory", case_reserve_in_vain, HUGETLB,
 		BY(VMSPLICE) | BY(PIN)),
-	/* The last, for what it may break. */
-	PROMISE("reserve, umount", case_reserve_umount, HUGETLB, BY(VMSPLICE)),
 };
 
 PROMISES(promises)
