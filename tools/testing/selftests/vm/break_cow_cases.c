@@ -242,6 +242,18 @@ int child_result(pid_t child)
 	return WEXITSTATUS(status);
 }
 
+/* fork() a child that stores and exits. Returns what fork() does. */
+pid_t fork_store(const struct bc_mem *mem)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		bc_store(mem->addr, NEW);
+		_exit(0);
+	}
+	return child;
+}
+
 /*
  * CVE-2020-29374: a child takes a reference to a page that it shares with its
  * parent, and unmaps it. It must not see what the parent stores afterwards.

@@ -196,6 +196,7 @@ int two_nodes(void);
 char *mem_middle(const struct bc_mem *mem);
 char *mem_thp_addr(void);
 int child_result(pid_t child);
+pid_t fork_store(const struct bc_mem *mem);
 int mem_read_child(struct bc_mem *mem, bool proc, unsigned char want);
 int bytes_same(const unsigned char *buf, size_t len, unsigned char want,
 	       const char *what);

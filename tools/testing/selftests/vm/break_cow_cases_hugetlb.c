@@ -15,10 +15,11 @@
 
 #include "break_cow_cases.h"
 
-/* A mount of hugetlbfs, and a file there */
+/* A mount of hugetlbfs, a file there, and a private mapping of its first page */
 struct mount {
 	char dir[32];
 	int fd;
+	struct bc_mem mem;
 };
 
 static void leave(const struct mount *m)
@@ -27,12 +28,30 @@ static void leave(const struct mount *m)
 	rmdir(m->dir);
 }
 
-/* @size: what the mount may have (size=), or what it reserves (min_size=) */
-static int enter(struct mount *m, const char *size)
+/* Map a page of the file, to write to a copy. */
+static int map_page(const struct mount *m, struct bc_mem *mem)
+{
+	*mem = (struct bc_mem) { .len = BC_THP_SIZE };
+	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, MAP_PRIVATE, m->fd, 0);
+	if (mem->addr == MAP_FAILED)
+		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
+	return BC_OK;
+}
+
+/*
+ * @size: what the mount may have (size=), or what it reserves (min_size=)
+ * @pages: how many huge pages have to be left in the pool
+ */
+static int enter(struct mount *m, const char *size, long pages)
 {
 	char text[64];
-	int err;
+	int err, ret;
 
+	if (!getenv("BREAK_COW_DESTRUCTIVE"))
+		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
+	if (bc_hugetlb_left(2048) < pages)
+		return bc_why(BC_SKIP, "less than %ld 2 MiB huge pages (nr_hugepages)",
+			      pages);
 	*m = (struct mount) { .dir = "/tmp/break_cow.XXXXXX" };
 	if (!mkdtemp(m->dir))
 		return bc_why(BC_ERROR, "%s: %s", m->dir, strerror(errno));
@@ -45,22 +64,13 @@ static int enter(struct mount *m, const char *size)
 	}
 	snprintf(text, sizeof(text), "%s/file", m->dir);
 	m->fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (m->fd < 0) {
-		bc_why(BC_ERROR, "%s: %s", text, strerror(errno));
+	if (m->fd < 0)
+		ret = bc_why(BC_ERROR, "%s: %s", text, strerror(errno));
+	else
+		ret = map_page(m, &m->mem);
+	if (ret)
 		leave(m);
-		return BC_ERROR;
-	}
-	return BC_OK;
-}
-
-/* Map a page of the file, to write to a copy. */
-static int map_page(const struct mount *m, struct bc_mem *mem)
-{
-	*mem = (struct bc_mem) { .len = BC_THP_SIZE };
-	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, MAP_PRIVATE, m->fd, 0);
-	if (mem->addr == MAP_FAILED)
-		return bc_why(BC_ERROR, "mmap: %s", strerror(errno));
-	return BC_OK;
+	return ret;
 }
 
 /* Is it free yet? So may be what an earlier case had. */
@@ -87,44 +97,32 @@ static int case_reserve(const void *p)
 {
 	const struct bc_arg *arg = p;
 	struct bc_hold hold = { .by = arg->by };
-	struct bc_mem mem;
 	struct mount m;
 	pid_t child;
 	long left;
 	int ret;
 
-	if (!getenv("BREAK_COW_DESTRUCTIVE"))
-		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
 	/* Two that are reserved, and one that is not, which copying asks for. */
-	if (bc_hugetlb_left(2048) < 3)
-		return bc_why(BC_SKIP, "no three 2 MiB huge pages (nr_hugepages)");
-	ret = enter(&m, "min_size=4M");
+	ret = enter(&m, "min_size=4M", 3);
 	if (ret)
 		return ret;
 	/* It goes with its last mapping. */
 	leave(&m);
-	ret = map_page(&m, &mem);
-	if (ret)
-		return ret;
 	close(m.fd);
-	mem_set(&mem, OLD);
+	mem_set(&m.mem, OLD);
 	left = bc_hugetlb_left(2048);
 	child = bc_fork_idle(-1);
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
-	bc_store(mem.addr, OLD);
+	bc_store(m.mem.addr, OLD);
 	bc_reap(child);
 	ret = all_back(left);
 	if (!ret)
-		ret = take(&hold, mem.addr);
+		ret = take(&hold, m.mem.addr);
 	if (ret)
 		return ret;
 	left = bc_hugetlb_left(2048);
-	child = fork();
-	if (!child) {
-		bc_store(mem.addr, NEW);
-		_exit(0);
-	}
+	child = fork_store(&m.mem);
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
 	ret = child_result(child);
@@ -144,11 +142,7 @@ static int copy_in_vain(const struct bc_arg *arg, struct bc_mem *mem)
 	if (!ret)
 		ret = mem_use_up(MEM_HUGETLB, &all);
 	for (i = 0; !ret && i < 3; i++) {
-		child = fork();
-		if (!child) {
-			bc_store(mem->addr, NEW);
-			_exit(0);
-		}
+		child = fork_store(mem);
 		if (child < 0 && errno != ENOMEM)
 			ret = bc_why(BC_ERROR, "fork: %s", strerror(errno));
 		if (child < 0)
@@ -163,18 +157,14 @@ static int copy_in_vain(const struct bc_arg *arg, struct bc_mem *mem)
 	return ret;
 }
 
-static int quota_stays(const struct bc_arg *arg, const struct mount *m)
+static int quota_stays(const struct bc_arg *arg, struct mount *m)
 {
 	struct statfs before, now;
-	struct bc_mem mem;
 	int ret;
 
-	ret = map_page(m, &mem);
-	if (ret)
-		return ret;
 	if (fstatfs(m->fd, &before))
 		return bc_why(BC_ERROR, "statfs: %s", strerror(errno));
-	ret = copy_in_vain(arg, &mem);
+	ret = copy_in_vain(arg, &m->mem);
 	if (ret)
 		return ret;
 	fstatfs(m->fd, &now);
@@ -184,15 +174,13 @@ static int quota_stays(const struct bc_arg *arg, const struct mount *m)
 	return BC_OK;
 }
 
-static int reserve_stays(const struct bc_arg *arg, const struct mount *m)
+static int reserve_stays(const struct bc_arg *arg, struct mount *m)
 {
-	struct bc_mem mem, more;
+	struct bc_mem more;
 	long left;
 	int ret;
 
-	ret = map_page(m, &mem);
-	if (!ret)
-		ret = copy_in_vain(arg, &mem);
+	ret = copy_in_vain(arg, &m->mem);
 	if (ret)
 		return ret;
 	/* What was reserved is in use. Who maps more takes from the pool. */
@@ -212,11 +200,8 @@ static int case_reserve_in_vain(const void *p)
 	struct mount m;
 	int ret;
 
-	if (!getenv("BREAK_COW_DESTRUCTIVE"))
-		return bc_why(BC_SKIP, "may cost a huge page (BREAK_COW_DESTRUCTIVE)");
-	if (bc_hugetlb_left(2048) < 2)
-		return bc_why(BC_SKIP, "no two 2 MiB huge pages (nr_hugepages)");
-	ret = enter(&m, "size=8M");
+	/* One for this mount, and two for the next. */
+	ret = enter(&m, "size=8M", 3);
 	if (ret)
 		return ret;
 	ret = quota_stays(p, &m);
@@ -224,7 +209,7 @@ static int case_reserve_in_vain(const void *p)
 	if (ret)
 		return ret;
 
-	ret = enter(&m, "min_size=2M");
+	ret = enter(&m, "min_size=2M", 2);
 	if (ret)
 		return ret;
 	ret = reserve_stays(p, &m);

@@ -278,11 +278,7 @@ static int case_forks_wp(const void *p)
 		ret = protect_and_hear(&mem, UFFD_FEATURE_EVENT_FORK, &r);
 	if (ret)
 		return ret;
-	child = fork();
-	if (!child) {
-		bc_store(mem.addr, NEW);
-		_exit(0);
-	}
+	child = fork_store(&mem);
 	if (child < 0)
 		return bc_why(BC_ERROR, "fork: %s", strerror(errno));
 	pthread_join(r.thread, NULL);
