@@ -534,8 +534,8 @@ void bc_one_cpu(void)
  * bc_hugetlb_left() - how many huge pages are neither in use nor reserved
  * @kb: their size
  *
- * When a page is unmapped that somebody still holds, the count of the reserved wraps
- * until that page is free. io_uring lets go late: wait for it.
+ * Since commit df7a6d1f6405 what is reserved is below zero from when a page is unmapped that
+ * somebody still holds, until he lets go, as io_uring does late: wait for it.
  *
  * Return: how many; 0 if there are none of that size.
  */
