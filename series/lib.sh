@@ -45,6 +45,7 @@ load_base()
 	SOURCE_PACKAGE='' SELFTESTS=vm DOCS=vm BUILD_FIXUPS=() CONTROL_KERNEL=control
 	STOCK_FIXUPS=() SOAK=(normal debug faults)
 	OWN_TESTS=() GET_MAINTAINER=''
+	CHECK=(apply patch docs commits warnings options archs)
 	# shellcheck disable=SC1090
 	. "$TOP/bases/$BASE"
 	[ -n "$VERSION" ] || die "bases/$BASE names no VERSION"
