@@ -74,10 +74,10 @@ kmake()
 	make -C "$from" O="$to" CC="$CC" -j"$jobs" "$@" >"$log" 2>&1 </dev/null
 }
 
-# warnings LOG: without line numbers and the folder, to be compared
+# warnings LOG: of gcc, sparse and Sphinx; without line numbers and the folder, to be compared
 warnings()
 {
-	grep -E 'warning:|error:' "$1" |
+	grep -iE 'warning:|error:' "$1" |
 		sed -E -e "s|$src/(stock\|patched)/||g" -e 's/:[0-9]+(:[0-9]+)?:/:/g' -e 's/line [0-9]+/line/g' |
 		sort -u
 }
